@@ -1,0 +1,165 @@
+/**
+ * Runs micro-guests: on chv, and on QEMU to check that a guest itself is right. The guest speaks on its serial port:
+ * `ok NAME` or `not ok NAME: WHAT got GOT expected EXPECTED` for each test, `done` at its end.
+ */
+
+import { expect } from "bun:test";
+import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buildGuest } from "./build.ts";
+import { type Ended, Follower } from "./process.ts";
+
+const root = join(import.meta.dir, "../..");
+
+/** A line of chv's `--event-monitor` file. */
+export interface MonitorEvent {
+  readonly timestamp: { readonly secs: number; readonly nanos: number };
+  readonly source: string;
+  readonly event: string;
+  readonly properties: Record<string, string> | null;
+}
+
+export interface GuestOptions {
+  /** A guest of this folder, see buildGuest. */
+  readonly guest: string;
+  /** The guest's command line. */
+  readonly cmdline?: string;
+  readonly cpus?: number;
+  /** As chv's `--memory size=`. */
+  readonly memory?: string;
+  /** More arguments for chv, after the usual ones. */
+  readonly args?: readonly string[];
+  /** Typed at once on the guest's serial port, which then ends. */
+  readonly stdin?: string;
+  readonly timeoutMs?: number;
+}
+
+export interface GuestRun extends Ended {
+  readonly events: MonitorEvent[];
+}
+
+let chv: Promise<readonly string[]> | undefined;
+
+/** The command that runs chv: `$CHV`, or dist/chv when it is newer than every source file, or the sources. */
+export function chvCommand(): Promise<readonly string[]> {
+  chv ??= findChv();
+  return chv;
+}
+
+async function findChv(): Promise<readonly string[]> {
+  if (process.env.CHV) return [process.env.CHV];
+  const binary = join(root, "dist/chv");
+  const built = await modified(binary);
+  const sources = await readdir(join(root, "src"), { recursive: true });
+  const changes = await Promise.all(
+    [...sources.map((file) => join("src", file)), "build.ts", "package.json"].map((file) =>
+      modified(join(root, file)),
+    ),
+  );
+  return built > Math.max(...changes) ? [binary] : [process.execPath, join(root, "src/main.ts")];
+}
+
+async function modified(path: string): Promise<number> {
+  return stat(path).then(
+    ({ mtimeMs }) => mtimeMs,
+    () => 0,
+  );
+}
+
+/** A guest on chv that is still running. */
+export class Guest extends Follower {
+  constructor(
+    command: readonly string[],
+    timeoutMs: number,
+    readonly folder: string,
+  ) {
+    super(command, timeoutMs);
+  }
+
+  /** The events so far. A last line that is still being written is left out. */
+  async events(): Promise<MonitorEvent[]> {
+    const text = await Bun.file(join(this.folder, "events")).text();
+    const lines = text.slice(0, text.lastIndexOf("\n") + 1).split("\n");
+    return lines.filter((line) => line !== "").map((line) => JSON.parse(line));
+  }
+
+  /** Waits for the end and removes what the run left behind. */
+  async finish(): Promise<GuestRun> {
+    const ended = await this.ended();
+    const events = await this.events().catch(() => []);
+    await rm(this.folder, { recursive: true, force: true });
+    return { ...ended, events };
+  }
+
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await super[Symbol.asyncDispose]();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Starts a guest on chv; its serial port is the process's stdin and stdout. */
+export async function startGuest(options: GuestOptions): Promise<Guest> {
+  const { guest, cmdline = "", cpus = 1, memory = "64M", args = [], timeoutMs = 60_000 } = options;
+  const kernel = await buildGuest(guest);
+  const folder = await mkdtemp(join(tmpdir(), "chv-guest-"));
+  const command = [...(await chvCommand()), "--kernel", kernel, "--cmdline", cmdline];
+  command.push("--serial", "tty", "--console", "off", "--memory", `size=${memory}`);
+  command.push("--cpus", `boot=${cpus}`, "--event-monitor", `path=${join(folder, "events")}`);
+  const running = new Guest([...command, ...args], timeoutMs, folder);
+  if (options.stdin !== undefined) {
+    await running.input(options.stdin);
+    await running.endInput();
+  }
+  return running;
+}
+
+/** Runs a guest on chv to its end. */
+export async function runGuest(options: GuestOptions): Promise<GuestRun> {
+  return (await startGuest(options)).finish();
+}
+
+/**
+ * Runs the named tests of the suite guest in one boot of chv and expects each of them to pass, and nothing else to be
+ * said but their notes.
+ */
+export async function expectPass(
+  tests: string,
+  options: Omit<GuestOptions, "guest"> = {},
+): Promise<GuestRun> {
+  const cmdline = `test=${tests} ${options.cmdline ?? ""}`.trim();
+  const run = await runGuest({ ...options, guest: "suite", cmdline });
+  expect({ exitCode: run.exitCode, verdicts: verdicts(run.stdout), stderr: run.stderr }).toEqual({
+    exitCode: 0,
+    verdicts: [...tests.split(",").map((name) => `ok ${name}`), "done"],
+    stderr: "",
+  });
+  return run;
+}
+
+/** The lines that a test program's verdict consists of. */
+export function verdicts(stdout: string): string[] {
+  return stdout.split(/\r?\n/).filter((line) => /^(ok |not ok |done$)/.test(line));
+}
+
+/** What the guest noted: `note NAME VALUE` lines. */
+export function notes(stdout: string): Map<string, string> {
+  return new Map(
+    [...stdout.matchAll(/^note (\S+) (.*?)\r?$/gm)].map((match) => [match[1]!, match[2]!]),
+  );
+}
+
+/** Runs the named tests of the suite guest on QEMU's microvm, with KVM. Its exit status says nothing. */
+export async function runSuiteOnQemu(
+  tests: string,
+  { cpus = 1, cmdline = "" }: { cpus?: number; cmdline?: string } = {},
+): Promise<Ended> {
+  const kernel = await buildGuest("suite");
+  const command = "qemu-system-x86_64 -M microvm,ioapic2=off,rtc=on -enable-kvm -nographic".split(
+    " ",
+  );
+  command.push("-cpu", "max,-arch-capabilities", "-no-reboot", "-m", "64", "-smp", `${cpus}`);
+  command.push("-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-kernel", kernel);
+  command.push("-append", `platform=qemu test=${tests} ${cmdline}`);
+  return new Follower(command, 60_000).ended();
+}

@@ -1,0 +1,25 @@
+/* Waiting with an end: a guest that hangs says what it waited for. */
+#ifndef WAIT_H
+#define WAIT_H
+#include "io.h"
+
+/* About 20 to 40 s on the TSCs of today: an interrupt that never comes, not one that is late on a busy host. */
+#define PATIENCE (1ul << 36)
+
+/* Waits until `condition`; gives whether it came true. */
+#define WAIT(condition)                                            \
+	({                                                         \
+		u64 wait_start = rdtsc();                          \
+		while (!(condition) && rdtsc() - wait_start < PATIENCE) \
+			pause();                                   \
+		!!(condition);                                     \
+	})
+
+/* Some turns of doing nothing, in which an interrupt that is not to come would come. */
+static inline void linger(void)
+{
+	for (u32 turn = 0; turn < 2000; turn++)
+		pause();
+}
+
+#endif
