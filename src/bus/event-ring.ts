@@ -1,0 +1,110 @@
+/**
+ * The machine's events: fixed-size records in a shared ring. Any thread writes, under a lock held for a copy; the main
+ * thread reads. A writer never waits for the reader: when the ring is full the record is counted as lost.
+ */
+import { monotonicNs } from "../ffi/clock.ts";
+import { addr, bytes, f64, struct, u16, u32 } from "../ffi/struct.ts";
+import type { EventSink } from "./device.ts";
+import { Lock } from "./lock.ts";
+
+const textBytes = 472;
+export const EventRecord = struct("event-record", 512, {
+  kind: u32,
+  source: u16,
+  textLength: u16,
+  timeNs: addr,
+  a: f64,
+  b: f64,
+  line: u32,
+  pad: u32,
+  text: bytes(textBytes),
+});
+const capacity = 1024;
+const headerBytes = 64;
+const [lockIndex, writtenIndex, readIndex, lostIndex] = [0, 1, 2, 3];
+
+/** One event, as the reader gets it. `timeNs` is on the monotonic clock. */
+export interface MachineEvent {
+  readonly kind: number;
+  /** Number of the thread that told it, see `threadName`. */
+  readonly source: number;
+  readonly timeNs: number;
+  readonly a: number;
+  readonly b: number;
+  readonly text: string;
+}
+
+export class EventRing implements EventSink {
+  static readonly byteLength = headerBytes + capacity * EventRecord.size;
+  readonly #header: Int32Array<SharedArrayBuffer>;
+  readonly #lock: Lock;
+  readonly #record: InstanceType<typeof EventRecord>;
+
+  constructor(
+    readonly buffer: SharedArrayBuffer,
+    readonly source: number,
+  ) {
+    this.#header = new Int32Array(buffer, 0, headerBytes / 4);
+    this.#lock = new Lock(this.#header, lockIndex);
+    this.#record = new EventRecord(buffer, headerBytes);
+  }
+
+  /** Tells the main thread. Text is cut to 472 bytes of UTF-8. Allocates only for text. */
+  emit(kind: number, a: number, b: number, text = ""): void {
+    const timeNs = monotonicNs();
+    this.#lock.acquire();
+    try {
+      const written = Atomics.load(this.#header, writtenIndex);
+      if (((written - Atomics.load(this.#header, readIndex)) | 0) >= capacity) {
+        Atomics.add(this.#header, lostIndex, 1);
+        return;
+      }
+      const record = this.#record;
+      record.at = headerBytes + ((written >>> 0) % capacity) * EventRecord.size;
+      record.kind = kind;
+      record.source = this.source;
+      record.timeNs = timeNs;
+      record.a = a;
+      record.b = b;
+      record.textLength = text === "" ? 0 : copyText(text, record.text);
+      Atomics.store(this.#header, writtenIndex, (written + 1) | 0);
+    } finally {
+      this.#lock.release();
+    }
+    Atomics.notify(this.#header, writtenIndex);
+  }
+
+  /** The next event; undefined when there is none now. For the main thread alone. */
+  take(): MachineEvent | undefined {
+    const read = Atomics.load(this.#header, readIndex);
+    if (Atomics.load(this.#header, writtenIndex) === read) return undefined;
+    const record = this.#record;
+    record.at = headerBytes + ((read >>> 0) % capacity) * EventRecord.size;
+    const { kind, source, timeNs, a, b, textLength } = record;
+    const text = textLength === 0 ? "" : decoder.decode(record.text.slice(0, textLength));
+    Atomics.store(this.#header, readIndex, (read + 1) | 0);
+    return { kind, source, timeNs, a, b, text };
+  }
+
+  /** How many events found no room since the last call. */
+  takeLost(): number {
+    return Atomics.exchange(this.#header, lostIndex, 0);
+  }
+
+  /** Resolves when there is an event to take. */
+  async arrival(): Promise<void> {
+    const written = Atomics.load(this.#header, writtenIndex);
+    if (written !== Atomics.load(this.#header, readIndex)) return;
+    await Atomics.waitAsync(this.#header, writtenIndex, written).value;
+  }
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+function copyText(text: string, into: Uint8Array): number {
+  // encodeInto refuses shared memory, so the text goes by way of a copy
+  const encoded = encoder.encode(text).subarray(0, textBytes);
+  into.set(encoded);
+  return encoded.length;
+}

@@ -1,0 +1,191 @@
+/** KVM's calls, typed. Expected outcomes (EINTR from the guest) are return values; the rest throws SystemError. */
+import { allocate, Block } from "./block.ts";
+import { Open, open } from "./file.ts";
+import { ioctl } from "./ioctl.ts";
+import {
+  KVM_CHECK_EXTENSION,
+  KVM_CREATE_VCPU,
+  KVM_CREATE_VM,
+  KVM_ENABLE_CAP,
+  KVM_GET_API_VERSION,
+  KVM_GET_MSR_INDEX_LIST,
+  KVM_GET_SUPPORTED_CPUID,
+  KVM_GET_VCPU_MMAP_SIZE,
+  KVM_IRQ_ROUTING_MSI,
+  KVM_RUN,
+  KVM_SET_CPUID2,
+  KVM_SET_GSI_ROUTING,
+  KVM_SET_IDENTITY_MAP_ADDR,
+  KVM_SET_TSS_ADDR,
+  KVM_SET_USER_MEMORY_REGION,
+  KVM_SIGNAL_MSI,
+  KvmCpuid2,
+  KvmCpuidEntry2,
+  KvmEnableCap,
+  KvmIrqRouting,
+  KvmIrqRoutingMsi,
+  KvmMsi,
+  KvmMsrList,
+  KvmUserspaceMemoryRegion,
+} from "./kvm-abi.ts";
+import { Errno, errno, libc, SystemError } from "./libc.ts";
+
+/** A /dev/kvm descriptor. Throws SystemError. */
+export function openKvm(): number {
+  return open("/dev/kvm", Open.readWrite);
+}
+
+export const apiVersion = (kvm: number): number => ioctl(kvm, KVM_GET_API_VERSION);
+
+/** What KVM says of a capability: 0 when it has none. Ask a VM's descriptor where there is one. */
+export const checkExtension = (fd: number, cap: number): number =>
+  ioctl(fd, KVM_CHECK_EXTENSION, cap);
+
+export const createVm = (kvm: number): number => ioctl(kvm, KVM_CREATE_VM, 0);
+export const createVcpu = (vm: number, id: number): number => ioctl(vm, KVM_CREATE_VCPU, id);
+export const vcpuMmapSize = (kvm: number): number => ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE);
+
+export function enableCap(vm: number, cap: number, argument: bigint): void {
+  const block = allocate(KvmEnableCap);
+  block.fields.cap = cap;
+  block.fields.args.set(0, argument);
+  ioctl(vm, KVM_ENABLE_CAP, block);
+}
+
+/** Intel needs three pages for its TSS and one for an identity map, below 4 GiB and outside RAM. */
+export function setTssAndIdentityMap(vm: number, tss: number, identityMap: number): void {
+  const block = new Block(8);
+  block.view.setBigUint64(0, BigInt(identityMap), true);
+  ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, block);
+  ioctl(vm, KVM_SET_TSS_ADDR, tss);
+}
+
+/** A slot of guest memory; `size` 0 removes it. */
+export function setMemorySlot(
+  vm: number,
+  slot: number,
+  guestAddress: number,
+  size: number,
+  hostAddress: number,
+): void {
+  const block = allocate(KvmUserspaceMemoryRegion);
+  const region = block.fields;
+  region.slot = slot;
+  region.guest_phys_addr = guestAddress;
+  region.memory_size = size;
+  region.userspace_addr = hostAddress;
+  ioctl(vm, KVM_SET_USER_MEMORY_REGION, block);
+}
+
+/** CPUID leaves as KVM takes them: a table of `kvm_cpuid_entry2` behind a count. */
+export class CpuidTable {
+  readonly #block: Block;
+  readonly #head: InstanceType<typeof KvmCpuid2>;
+  readonly capacity: number;
+  constructor(capacity: number) {
+    this.capacity = capacity;
+    this.#block = new Block(KvmCpuid2.size + capacity * KvmCpuidEntry2.size);
+    this.#head = new KvmCpuid2(this.#block.view);
+  }
+
+  get length(): number {
+    return this.#head.nent;
+  }
+  set length(count: number) {
+    if (count > this.capacity) throw new RangeError(`${count} CPUID leaves for ${this.capacity}`);
+    this.#head.nent = count;
+  }
+
+  entry(index: number): InstanceType<typeof KvmCpuidEntry2> {
+    return new KvmCpuidEntry2(this.#block.view, KvmCpuid2.size + index * KvmCpuidEntry2.size);
+  }
+
+  /** What this KVM can offer a guest. */
+  static supported(kvm: number): CpuidTable {
+    for (let capacity = 128; ; capacity *= 2) {
+      const table = new CpuidTable(capacity);
+      table.length = capacity;
+      try {
+        ioctl(kvm, KVM_GET_SUPPORTED_CPUID, table.#block);
+        return table;
+      } catch (error) {
+        const tooSmall = error instanceof SystemError && error.code === "E2BIG";
+        if (!tooSmall || capacity > 4096) throw error;
+      }
+    }
+  }
+
+  /** A copy with room for `extra` more leaves. */
+  copy(extra: number): CpuidTable {
+    const copy = new CpuidTable(this.length + extra);
+    copy.#block.bytes.set(this.#block.bytes.subarray(0, KvmCpuid2.size + this.length * 40));
+    return copy;
+  }
+
+  /** Gives the leaves to a vCPU. */
+  apply(vcpu: number): void {
+    ioctl(vcpu, KVM_SET_CPUID2, this.#block);
+  }
+}
+
+/** The MSRs that this KVM can save and restore. */
+export function msrIndexList(kvm: number): number[] {
+  const capacity = 4096;
+  const block = new Block(KvmMsrList.size + capacity * 4);
+  const head = new KvmMsrList(block.view);
+  head.nmsrs = capacity;
+  ioctl(kvm, KVM_GET_MSR_INDEX_LIST, block);
+  const at = (_: unknown, i: number) => block.view.getUint32(KvmMsrList.size + i * 4, true);
+  return Array.from({ length: Math.min(head.nmsrs, capacity) }, at);
+}
+
+const message = allocate(KvmMsi);
+
+/** Sends an MSI to the local APICs. Allocates nothing. */
+export function signalMsi(vm: number, address: number, data: number): void {
+  message.view.setUint32(0, address, true);
+  message.view.setUint32(8, data, true);
+  libc.ioctl(vm, KVM_SIGNAL_MSI.code, message.address);
+}
+
+/** KVM's whole interrupt routing table, of MSI entries. */
+export class RoutingBuffer {
+  readonly #block: Block;
+  readonly #entry: InstanceType<typeof KvmIrqRoutingMsi>;
+  #count = 0;
+  constructor(capacity: number) {
+    this.#block = new Block(KvmIrqRouting.size + capacity * KvmIrqRoutingMsi.size);
+    this.#entry = new KvmIrqRoutingMsi(this.#block.view);
+  }
+
+  clear(): void {
+    this.#count = 0;
+  }
+
+  add(gsi: number, addressLow: number, addressHigh: number, data: number): void {
+    const entry = this.#entry;
+    entry.at = KvmIrqRouting.size + this.#count++ * KvmIrqRoutingMsi.size;
+    entry.gsi = gsi;
+    entry.type = KVM_IRQ_ROUTING_MSI;
+    entry.flags = 0;
+    entry.address_lo = addressLow;
+    entry.address_hi = addressHigh;
+    entry.data = data;
+  }
+
+  apply(vm: number): void {
+    this.#block.view.setUint32(0, this.#count, true);
+    ioctl(vm, KVM_SET_GSI_ROUTING, this.#block);
+  }
+}
+
+/** What came of entering the guest. */
+export const Entered = { exit: 0, interrupted: 1 } as const;
+
+/** Enters the guest: 0 is an exit, 1 a return for a signal (an outcome, not an error). */
+export function enterGuest(vcpu: number): number {
+  if (libc.ioctl(vcpu, KVM_RUN.code, 0) === 0) return Entered.exit;
+  const error = errno();
+  if (error === Errno.EINTR || error === Errno.EAGAIN) return Entered.interrupted;
+  throw new SystemError("ioctl(KVM_RUN)", error);
+}
