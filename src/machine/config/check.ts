@@ -1,0 +1,129 @@
+/** What makes a configuration impossible although each field of it is good. All of it is a ConfigError, one line. */
+import { ConfigError } from "../../exit-codes.ts";
+import { ramGranule, ramHole, ramMinimum } from "./machine.ts";
+import { unbuilt } from "./unbuilt.ts";
+import type { BootConfig, VmConfig } from "./vm.ts";
+import type { VmmOptions } from "./vmm.ts";
+
+/** An option that does not fit, and why and what to do; undefined when all is well. */
+type Rule = (vm: VmConfig) => readonly [option: string, problem: string] | undefined;
+
+const MiB = 2 ** 20;
+
+const rules: readonly Rule[] = [
+  ({ cpus }) =>
+    cpus.boot_vcpus > cpus.max_vcpus
+      ? ["--cpus", `boot=${cpus.boot_vcpus} is above max=${cpus.max_vcpus}; raise max`]
+      : undefined,
+  ({ cpus }) => {
+    const { topology, max_vcpus: max } = cpus;
+    if (topology === undefined) return undefined;
+    const counts = [
+      topology.threads_per_core,
+      topology.cores_per_die,
+      topology.dies_per_package,
+      topology.packages,
+    ];
+    const product = counts.reduce((all, one) => all * one, 1);
+    if (product === max) return undefined;
+    return [
+      "--cpus",
+      `topology=${counts.join(":")} makes ${product} vCPUs, max is ${max}; make them equal`,
+    ];
+  },
+  ({ memory }) =>
+    memory.size < ramMinimum
+      ? ["--memory", `size=${memory.size} is below ${ramMinimum / MiB}M; give more`]
+      : undefined,
+  ({ memory }) => wholePages("size", memory.size, memory.hugepages),
+  ({ memory }) => wholePages("hotplug_size", memory.hotplug_size, memory.hugepages),
+  ({ memory, cpus }) => {
+    const end = memory.size + memory.hotplug_size + ramHole;
+    if (end <= 2 ** cpus.max_phys_bits) return undefined;
+    const bits = `${cpus.max_phys_bits} physical address bits`;
+    return [
+      "--memory",
+      `size and hotplug_size do not fit ${bits}; lower them, or raise --cpus max_phys_bits=`,
+    ];
+  },
+  ({ memory }) => {
+    if (!memory.mergeable) return undefined;
+    const other = memory.shared
+      ? "shared=on"
+      : memory.hugepages
+        ? "hugepages=on"
+        : memory.file !== undefined
+          ? "file="
+          : undefined;
+    if (other === undefined) return undefined;
+    return [
+      "--memory",
+      `mergeable=on and ${other} exclude each other: only private anonymous pages are merged; drop one`,
+    ];
+  },
+  ({ memory }) =>
+    memory.hugepages && memory.file !== undefined
+      ? [
+          "--memory",
+          "hugepages=on and file= exclude each other; for huge pages of a mounted hugetlbfs give file= alone",
+        ]
+      : undefined,
+  ({ serial }) => farEnd("--serial", serial),
+  ({ console }) => farEnd("--console", console),
+  ({ serial, console }) =>
+    serial.mode === "Tty" && console.mode === "Tty"
+      ? [
+          "--serial tty and --console tty",
+          "both want the terminal; set one of them to off, null, pty, file= or socket=",
+        ]
+      : undefined,
+];
+
+function wholePages(key: string, bytes: number, huge: boolean): ReturnType<Rule> {
+  const page = huge ? 2 * MiB : ramGranule;
+  if (bytes % page === 0) return undefined;
+  const pages = huge ? "huge pages of 2M" : "pages of 4K";
+  return ["--memory", `${key}=${bytes} is not a whole number of ${pages}; round it`];
+}
+
+function farEnd(option: string, device: VmConfig["serial"]): ReturnType<Rule> {
+  for (const [mode, key] of [
+    ["File", "file"],
+    ["Socket", "socket"],
+  ] as const) {
+    const given = device[key] !== undefined;
+    if (device.mode === mode && !given) {
+      return [option, `${key} needs a path; write ${key}=PATH`];
+    }
+    if (device.mode !== mode && given) {
+      return [option, `${device.mode.toLowerCase()} and ${key}= exclude each other; drop one`];
+    }
+  }
+  return undefined;
+}
+
+/** Fails with a ConfigError on the first rule that the configuration breaks. */
+export function checkConfig(vm: VmConfig): void {
+  for (const rule of rules) {
+    const broken = rule(vm);
+    if (broken) throw new ConfigError(`${broken[0]}: ${broken[1]}`, broken[0].split(" ")[0]);
+  }
+}
+
+/** What a boot asks beyond that: a kernel, and nothing that is not built. */
+export function checkBoot(vm: VmConfig, vmm?: VmmOptions): BootConfig {
+  checkConfig(vm);
+  const missing = unbuilt.find(({ asked }) => asked(vm, vmm));
+  if (missing !== undefined) {
+    const { option } = missing;
+    throw new ConfigError(
+      `${option}: not built in this version of chv; leave it out`,
+      option.split(" ")[0],
+    );
+  }
+  const { kernel } = vm.payload;
+  if (kernel === undefined) {
+    throw new ConfigError("--kernel: no kernel to boot; give one with --kernel PATH", "--kernel");
+  }
+  return { ...vm, payload: { ...vm.payload, kernel } };
+}

@@ -1,0 +1,106 @@
+/**
+ * The words that config schemas are written in. A field is a plain valibot schema without transforms, so that one schema
+ * serves the command line, the API body, the defaults and the documents. What the command line needs beyond that (other
+ * key names, size suffixes, values without a key) is metadata of the schema: its `Spelling`.
+ */
+import * as v from "valibot";
+
+/** How the command line spells a field, where that does not follow from its name and type in JSON. */
+export type Spelling = {
+  /** The key inside an option's value; the JSON name otherwise. */
+  key?: string;
+  /** Further keys that mean the same: spellings of early 2020. */
+  aliases?: readonly string[];
+  /** The name of the option, without dashes; the JSON name in kebab-case otherwise. */
+  option?: string;
+  /** One letter that stands for the option. */
+  short?: string;
+  /** The fields of this object are options of their own. */
+  inline?: boolean;
+  /** The option has no value: each time it is given counts. */
+  counts?: boolean;
+  /** The number may have a suffix K, M, G or T. */
+  size?: boolean;
+  /** The object is one value: its fields in order, joined by this. */
+  separator?: string;
+  /** The object's keys stand among its parent's, with this in front. */
+  prefix?: string;
+  /** The field that a first value without a key fills (its JSON name). */
+  bare?: string;
+  /** Fields that name the mode by being there: field → [field to fill, its value]. */
+  implies?: Readonly<Record<string, readonly [string, string]>>;
+  /** What stands for the value in help. */
+  hint?: string;
+};
+
+/** Adds a description and a spelling to a schema. */
+export const field = <S extends v.GenericSchema>(
+  schema: S,
+  description: string,
+  spelling: Spelling = {},
+) => v.pipe(schema, v.description(description), v.metadata(spelling));
+
+/** A count: an integer of at least `min` (0), at most `max` (2^53 - 1). */
+export const count = (
+  description: string,
+  { min = 0, max = Number.MAX_SAFE_INTEGER, ...spelling }: Spelling & Limits = {},
+) =>
+  field(
+    v.pipe(v.number(), v.safeInteger(), v.minValue(min), v.maxValue(max)),
+    description,
+    spelling,
+  );
+
+type Limits = { min?: number; max?: number };
+
+/** A number of bytes; on the command line with a suffix K, M, G or T (powers of 1024). */
+export const size = (description: string, spelling: Spelling & Limits = {}) =>
+  count(description, { hint: "SIZE", ...spelling, size: true });
+
+/** A boolean: on, off, true, false on the command line. */
+export const onOff = (description: string, spelling?: Spelling) =>
+  field(v.boolean(), description, spelling);
+
+/** An object of which exactly one of two fields is given. */
+export const either = <S extends v.GenericSchema<Record<string, unknown>>>(
+  schema: S,
+  one: string,
+  other: string,
+) =>
+  v.pipe(
+    schema,
+    v.check(
+      (value) => (value[one] === undefined) !== (value[other] === undefined),
+      `takes either ${one}= or ${other}=; give one of them`,
+    ),
+  );
+
+/** Free text without a NUL, which no system call could take. May be empty. */
+export const text = (description: string, spelling?: Spelling) =>
+  field(
+    v.pipe(
+      v.string(),
+      v.check((value) => !value.includes("\0"), "holds a NUL character; remove it"),
+    ),
+    description,
+    spelling,
+  );
+
+/** A name that is not empty: a path, an id, a tag. */
+export const name = (description: string, spelling?: Spelling) =>
+  field(v.pipe(text(description), v.nonEmpty("is empty; write a value")), description, spelling);
+
+/** The path of a file, socket or folder on the host. */
+export const path = (description: string, spelling?: Spelling) =>
+  name(description, { hint: "PATH", ...spelling });
+
+/** Text of one form; `form` says it in an error: "is not an IPv4 address, such as 10.0.0.1". */
+export const pattern = (regex: RegExp, form: string, description: string, spelling?: Spelling) =>
+  field(v.pipe(v.string(), v.regex(regex, `is not ${form}`)), description, spelling);
+
+/** One of several words; the command line takes them in lower case, with or without dashes. */
+export const choice = <const O extends readonly string[]>(
+  options: O,
+  description: string,
+  spelling?: Spelling,
+) => field(v.picklist(options), description, spelling);

@@ -1,0 +1,80 @@
+/** What to run and on what: kernel, processors, memory. JSON names are Cloud Hypervisor's. */
+import * as v from "valibot";
+import { choice, count, field, onOff, path, size, text } from "./field.ts";
+
+const GiB = 2 ** 30;
+const MiB = 2 ** 20;
+
+/** The most vCPUs: ids 0 to 253, below the broadcast id 255 of an xAPIC, as MADT entries of one byte hold them. */
+export const maxVcpus = 254;
+
+export const PayloadConfig = field(
+  v.object({
+    kernel: v.optional(path("Kernel: a bzImage, or an ELF vmlinux", { hint: "PATH" })),
+    initramfs: v.optional(path("Initial RAM file system")),
+    cmdline: v.optional(text("Kernel command line, taken byte for byte", { hint: "STRING" })),
+    kernel_entry: v.optional(
+      choice(
+        ["auto", "bzimage", "direct"],
+        "Who decompresses a bzImage: its own code, chv (direct), or whoever is quicker (auto)",
+      ),
+      "auto",
+    ),
+  }),
+  "What the guest runs",
+  { inline: true },
+);
+
+export const TopologyConfig = field(
+  v.object({
+    threads_per_core: count("Threads of a core", { min: 1, max: maxVcpus }),
+    cores_per_die: count("Cores of a die", { min: 1, max: maxVcpus }),
+    dies_per_package: count("Dies of a package", { min: 1, max: maxVcpus }),
+    packages: count("Packages", { min: 1, max: maxVcpus }),
+  }),
+  "Processor topology; the product must be max",
+  { separator: ":", hint: "THREADS:CORES:DIES:PACKAGES" },
+);
+
+export const CpusConfig = field(
+  v.object({
+    boot_vcpus: v.optional(
+      count("vCPUs that the guest starts with", { min: 1, max: maxVcpus, key: "boot" }),
+      1,
+    ),
+    max_vcpus: v.optional(
+      count("vCPUs that it can grow to; boot if not given", { min: 1, max: maxVcpus, key: "max" }),
+    ),
+    topology: v.optional(TopologyConfig),
+    max_phys_bits: v.optional(
+      count("Physical address bits; never more than the host's", { min: 32, max: 52 }),
+      46,
+    ),
+  }),
+  "Processors",
+  { bare: "boot_vcpus" },
+);
+
+export const MemoryConfig = field(
+  v.object({
+    size: v.optional(size("RAM that the guest starts with"), 512 * MiB),
+    file: v.optional(
+      path("RAM in a file: a folder gets one without a name, a file is opened and sized"),
+    ),
+    mergeable: v.optional(onOff("Let the host merge equal pages (KSM)"), false),
+    shared: v.optional(onOff("RAM that other processes can map (memfd)"), false),
+    hugepages: v.optional(onOff("RAM from the host's pool of huge pages"), false),
+    prefault: v.optional(onOff("Take all RAM from the host at once"), false),
+    thp: v.optional(onOff("Transparent huge pages"), true),
+    hotplug_size: v.optional(size("Address space to grow into"), 0),
+    hotplug_method: v.optional(choice(["Acpi", "VirtioMem"], "How memory is plugged"), "Acpi"),
+  }),
+  "Memory",
+  { bare: "size" },
+);
+
+/** RAM sizes are whole pages; the least is what the firmware's tables and the smallest guest need. */
+export const ramGranule = 4096;
+export const ramMinimum = 2 * MiB;
+/** The part of the address space below 4 GiB that is no RAM. */
+export const ramHole = 1 * GiB;

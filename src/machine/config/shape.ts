@@ -1,0 +1,111 @@
+/**
+ * Reads a config schema back: what each field is called, holds and means. The command line, its help and its documents
+ * are folds over this.
+ */
+import * as v from "valibot";
+import type { Spelling } from "./field.ts";
+
+/** A schema for an object, with or without a pipe around it. */
+export type ObjectSchema = v.GenericSchema & {
+  readonly entries: Readonly<Record<string, v.GenericSchema>>;
+};
+
+/** What a field's value is. A list's `item` may itself be an object. */
+export type Shape =
+  | { readonly kind: "boolean" | "integer" | "size" | "text" }
+  | { readonly kind: "choice"; readonly options: readonly string[] }
+  | { readonly kind: "list"; readonly item: FieldShape }
+  | { readonly kind: "object"; readonly schema: ObjectSchema };
+
+export interface FieldShape {
+  /** The name in JSON. */
+  readonly name: string;
+  readonly shape: Shape;
+  readonly schema: v.GenericSchema;
+  readonly spelling: Spelling;
+  readonly description: string;
+  readonly required: boolean;
+  /** The value when it is absent; undefined when there is none. */
+  readonly default: unknown;
+}
+
+/** The parts of valibot's schema objects that are read here; they are plain objects, made to be walked. */
+interface Inside {
+  readonly type: string;
+  readonly wrapped?: v.GenericSchema;
+  readonly default?: unknown;
+  readonly options?: readonly string[];
+  readonly item?: v.GenericSchema;
+  readonly entries?: Readonly<Record<string, v.GenericSchema>>;
+}
+
+function shapeOf(schema: v.GenericSchema, spelling: Spelling): Shape {
+  const inside = schema as unknown as Inside;
+  switch (inside.type) {
+    case "boolean":
+      return { kind: "boolean" };
+    case "number":
+      return { kind: spelling.size ? "size" : "integer" };
+    case "string":
+      return { kind: "text" };
+    case "picklist":
+      return { kind: "choice", options: inside.options! };
+    case "array":
+      return { kind: "list", item: fieldShape("", inside.item!) };
+    case "object":
+      return { kind: "object", schema: schema as ObjectSchema };
+    default:
+      throw new TypeError(`a config schema has no ${inside.type}`);
+  }
+}
+
+/** One field of an object. */
+export function fieldShape(name: string, schema: v.GenericSchema): FieldShape {
+  const outer = schema as unknown as Inside;
+  const optional = outer.type === "optional";
+  const inner = optional ? outer.wrapped! : schema;
+  const spelling = v.getMetadata(inner as never) as Spelling;
+  return {
+    name,
+    schema: inner,
+    spelling,
+    shape: shapeOf(inner, spelling),
+    description: v.getDescription(inner as never) ?? "",
+    required: !optional,
+    default: optional ? outer.default : undefined,
+  };
+}
+
+/** The fields of an object, in the order of the schema. */
+export function fieldsOf(schema: ObjectSchema): FieldShape[] {
+  return Object.entries(schema.entries).map(([name, entry]) => fieldShape(name, entry));
+}
+
+/** What the command line says of the object itself. */
+export const spellingOf = (schema: ObjectSchema) => v.getMetadata(schema as never) as Spelling;
+
+/** A key inside an option's value: where it goes in JSON. */
+export interface Key {
+  readonly key: string;
+  readonly path: readonly string[];
+  readonly field: FieldShape;
+}
+
+/** Every key of an option's value, those of nested objects with their prefix. */
+export function keysOf(schema: ObjectSchema, prefix = "", path: readonly string[] = []): Key[] {
+  return fieldsOf(schema).flatMap((field) => {
+    const { shape, spelling, name } = field;
+    const at = [...path, name];
+    if (shape.kind === "object" && spelling.prefix !== undefined) {
+      return keysOf(shape.schema, prefix + spelling.prefix, at);
+    }
+    return [{ key: prefix + (spelling.key ?? name), path: at, field }];
+  });
+}
+
+/** `VirtioMem` → `virtio-mem`, `kernel_entry` and `logFile` → `kernel-entry`, `log-file`. */
+export const kebab = (name: string) =>
+  name
+    .replace(/([a-z0-9])([A-Z])/g, "$1-$2")
+    .replaceAll("_", "-")
+    .toLowerCase();

@@ -1,0 +1,46 @@
+/**
+ * What the schema takes and no device serves yet. A boot that asks for one of these is refused by name, never served
+ * without it; a value that asks for nothing (an empty list, a size of 0) is no request.
+ */
+import type { VmConfig } from "./vm.ts";
+import type { VmmOptions } from "./vmm.ts";
+
+export interface Unbuilt {
+  readonly option: string;
+  readonly asked: (vm: VmConfig, vmm: VmmOptions | undefined) => boolean;
+}
+
+const some = (list: readonly unknown[] | undefined) => list !== undefined && list.length > 0;
+
+/** The one table: an entry goes when its device is built. */
+export const unbuilt: readonly Unbuilt[] = [
+  { option: "--api-socket", asked: (_, vmm) => vmm?.apiSocket !== undefined },
+  { option: "--seccomp", asked: (_, vmm) => vmm !== undefined && vmm.seccomp !== "false" },
+  { option: "--console", asked: (vm) => !["Off", "Null"].includes(vm.console.mode) },
+  { option: "--serial iommu=on", asked: (vm) => vm.serial.iommu },
+  { option: "--console iommu=on", asked: (vm) => vm.console.iommu },
+  { option: "--disk", asked: (vm) => some(vm.disks) },
+  { option: "--net", asked: (vm) => some(vm.net) },
+  { option: "--rng", asked: (vm) => vm.rng !== undefined },
+  { option: "--fs", asked: (vm) => some(vm.fs) },
+  { option: "--pmem", asked: (vm) => some(vm.pmem) },
+  { option: "--vsock", asked: (vm) => vm.vsock !== undefined },
+  { option: "--device", asked: (vm) => some(vm.devices) },
+  { option: "--balloon", asked: (vm) => asksBalloon(vm) },
+  { option: "--watchdog", asked: (vm) => vm.watchdog },
+  { option: "--pvpanic", asked: (vm) => vm.pvpanic },
+  { option: "--platform virtio=mmio", asked: (vm) => vm.platform?.virtio === "mmio" },
+  {
+    option: "--platform num_pci_segments=",
+    asked: (vm) => (vm.platform?.num_pci_segments ?? 1) > 1,
+  },
+  {
+    option: "--memory hotplug_method=virtio-mem",
+    asked: (vm) => vm.memory.hotplug_method === "VirtioMem",
+  },
+];
+
+function asksBalloon({ balloon }: VmConfig): boolean {
+  if (balloon === undefined) return false;
+  return balloon.size > 0 || balloon.deflate_on_oom || balloon.free_page_reporting;
+}

@@ -1,0 +1,60 @@
+/**
+ * One machine's configuration, as JSON: what `vm.create` takes and `vm.info` shows, and what the command line makes.
+ * Every top-level name is an option, or holds them (`payload`).
+ */
+import * as v from "valibot";
+import {
+  BalloonConfig,
+  ConsoleConfig,
+  DeviceConfig,
+  DiskConfig,
+  FsConfig,
+  NetConfig,
+  PlatformConfig,
+  PmemConfig,
+  RngConfig,
+  SerialConfig,
+  VsockConfig,
+} from "./devices.ts";
+import { field, onOff, type Spelling } from "./field.ts";
+import { CpusConfig, MemoryConfig, PayloadConfig } from "./machine.ts";
+import type { ObjectSchema } from "./shape.ts";
+
+/** Several of one device: an option that takes several values and may be repeated. */
+const several = <S extends ObjectSchema>(item: S) => {
+  const spelling: Spelling = v.getMetadata(item as never);
+  return v.optional(field(v.array(item), v.getDescription(item as never) ?? "", spelling));
+};
+
+export const VmConfigSchema = v.object({
+  payload: v.optional(PayloadConfig, {}),
+  cpus: v.optional(CpusConfig, {}),
+  memory: v.optional(MemoryConfig, {}),
+  serial: v.optional(SerialConfig, { mode: "Tty" }),
+  console: v.optional(ConsoleConfig, { mode: "Off" }),
+  disks: several(DiskConfig),
+  net: several(NetConfig),
+  rng: v.optional(RngConfig),
+  fs: several(FsConfig),
+  pmem: several(PmemConfig),
+  vsock: v.optional(VsockConfig),
+  devices: several(DeviceConfig),
+  balloon: v.optional(BalloonConfig),
+  watchdog: v.optional(onOff("Watchdog device"), false),
+  pvpanic: v.optional(onOff("Device that tells of a guest panic"), false),
+  platform: v.optional(PlatformConfig),
+});
+
+type Parsed = v.InferOutput<typeof VmConfigSchema>;
+
+/** A whole configuration: defaults filled in, `max_vcpus` too. */
+export type VmConfig = Parsed & { cpus: { max_vcpus: number } };
+
+/** A configuration that was found good for a boot. */
+export type BootConfig = VmConfig & { payload: { kernel: string } };
+
+/** Fills in what depends on another field, which a schema's default cannot. */
+export function complete(parsed: Parsed): VmConfig {
+  const { cpus } = parsed;
+  return { ...parsed, cpus: { ...cpus, max_vcpus: cpus.max_vcpus ?? cpus.boot_vcpus } };
+}
