@@ -55,7 +55,8 @@ function buildRsdp(xsdtAddress: number): Uint8Array {
   return data;
 }
 
-function check({ cpus, tablesEnd, rsdpAddress }: AcpiPlatform): void {
+function check(platform: AcpiPlatform): void {
+  const { cpus, tablesEnd, rsdpAddress, ioapic, serial, rtc, pci = [] } = platform;
   if (!cpus.some((cpu) => cpu.enabled)) throw new RangeError("ACPI: no processor is enabled");
   // Linux drops an x2APIC entry of a small id beside local APIC entries, and a UID must fit a byte in the latter:
   // ascending ids (so a UID is never above its APIC id) keep clear of both.
@@ -65,6 +66,12 @@ function check({ cpus, tablesEnd, rsdpAddress }: AcpiPlatform): void {
     last = apicId;
   }
   if (cpus.length > 0x1000) throw new RangeError(`ACPI: ${cpus.length} processors, at most 4096`);
+  for (const wired of [serial, rtc, ...pci.flatMap(({ interrupts }) => interrupts)]) {
+    const pin = (wired?.gsi ?? ioapic.gsiBase) - ioapic.gsiBase;
+    if (!(pin >= 0 && pin < ioapic.pins)) {
+      throw new RangeError(`ACPI: GSI ${wired?.gsi} is not a pin of the I/O APIC`);
+    }
+  }
   if (rsdpAddress % 16 !== 0) throw new RangeError("ACPI: the RSDP is not on a 16-byte boundary");
   if (tablesEnd > 0x1_0000_0000) throw new RangeError("ACPI: the tables end above 4 GiB");
 }

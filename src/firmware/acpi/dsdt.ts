@@ -34,7 +34,9 @@ const portDevice = (label: string, id: string, { port, length, gsi }: AcpiPortDe
   );
 
 const memory = (range: res.Range): Term =>
-  range.start + range.length <= 0x1_0000_0000 ? res.memory32Fixed(range) : res.qwordMemory(range, { consumer: true });
+  range.start + range.length <= 0x1_0000_0000
+    ? res.memory32Fixed(range)
+    : res.qwordMemory(range, { consumer: true });
 
 /** What the board itself decodes: the fixed ACPI registers, PCI configuration space, and what else it is told. */
 function board(platform: AcpiPlatform): Term {

@@ -69,6 +69,6 @@ export const pciRoot = (root: AcpiPciSegment, index: number): Term =>
     name("_SEG", root.segment),
     name("_BBN", root.startBus),
     name("_CRS", windows(root)),
-    name("_PRT", routing(root)),
+    ...(root.interrupts.length === 0 ? [] : [name("_PRT", routing(root))]),
     operatingSystemCapabilities(),
   );
