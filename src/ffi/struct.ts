@@ -12,6 +12,18 @@ export interface Field<T> {
   readonly align: number;
   readonly get: (view: DataView, at: number) => T;
   readonly set: (view: DataView, at: number, value: T) => void;
+  /** An accessor of its own instead of one over `get` and `set`: for the widths of device registers. */
+  readonly direct?: (offset: number) => Direct<T>;
+}
+
+/** A property of a view, as `Object.defineProperty` takes it. */
+interface Direct<T> {
+  get(this: Place): T;
+  set(this: Place, value: T): void;
+}
+interface Place {
+  readonly view: DataView;
+  readonly at: number;
 }
 
 export const u8: Field<number> = {
@@ -19,6 +31,14 @@ export const u8: Field<number> = {
   align: 1,
   get: (view, at) => view.getUint8(at),
   set: (view, at, value) => view.setUint8(at, value),
+  direct: (offset) => ({
+    get() {
+      return this.view.getUint8(this.at + offset);
+    },
+    set(value) {
+      this.view.setUint8(this.at + offset, value);
+    },
+  }),
 };
 
 export const u16: Field<number> = {
@@ -26,6 +46,14 @@ export const u16: Field<number> = {
   align: 2,
   get: (view, at) => view.getUint16(at, true),
   set: (view, at, value) => view.setUint16(at, value, true),
+  direct: (offset) => ({
+    get() {
+      return this.view.getUint16(this.at + offset, true);
+    },
+    set(value) {
+      this.view.setUint16(this.at + offset, value, true);
+    },
+  }),
 };
 
 export const u32: Field<number> = {
@@ -33,6 +61,14 @@ export const u32: Field<number> = {
   align: 4,
   get: (view, at) => view.getUint32(at, true),
   set: (view, at, value) => view.setUint32(at, value, true),
+  direct: (offset) => ({
+    get() {
+      return this.view.getUint32(this.at + offset, true);
+    },
+    set(value) {
+      this.view.setUint32(this.at + offset, value, true);
+    },
+  }),
 };
 
 export const i32: Field<number> = {
@@ -151,16 +187,16 @@ export function struct<const F extends Fields>(
     offsets[name] = offset;
     end = offset + field.size;
     align = Math.max(align, fieldAlign);
-    const { get, set } = field;
-    Object.defineProperty(Instance.prototype, name, {
-      enumerable: true,
-      get(this: Instance) {
+    const { get, set, direct } = field;
+    const accessor = direct?.(offset) ?? {
+      get(this: Place) {
         return get(this.view, this.at + offset);
       },
-      set(this: Instance, value: unknown) {
+      set(this: Place, value: unknown) {
         set(this.view, this.at + offset, value);
       },
-    });
+    };
+    Object.defineProperty(Instance.prototype, name, { enumerable: true, ...accessor });
   }
   const total = Math.ceil(end / align) * align;
   if (total !== size) {
