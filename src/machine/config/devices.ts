@@ -1,10 +1,10 @@
 /** The devices, one schema each. JSON names and keys are Cloud Hypervisor's of today, aliases those of early 2020. */
 import * as v from "valibot";
-import { choice, count, field, name, onOff, path, pattern, size } from "./field.ts";
+import { choice, count, field, name, onOff, path, pattern, type Spelling, size } from "./field.ts";
 
-const id = () => v.optional(name("Name of the device; made up if not given", { hint: "NAME" }));
-const iommu = () => v.optional(onOff("Behind the virtual IOMMU"), false);
-const pciSegment = () => v.optional(count("PCI segment", { max: 15 }), 0);
+const id = v.optional(name("Name of the device; made up if not given", { hint: "NAME" }));
+const iommu = v.optional(onOff("Behind the virtual IOMMU"), false);
+const pciSegment = v.optional(count("PCI segment", { max: 15 }), 0);
 const queues = (description: string, preset: number) =>
   v.optional(count(description, { min: 1, max: 256 }), preset);
 const queueSize = (preset: number) =>
@@ -27,20 +27,19 @@ const ipv4 = (description: string) =>
 const consoleModes = ["Off", "Null", "Tty", "File", "Pty", "Socket"] as const;
 
 /** A character device's far end. `file=` and `socket=` are modes by themselves on the command line. */
-const characterDevice = (description: string) =>
-  field(
-    v.object({
-      mode: choice(consoleModes, "Where it goes; file= and socket= say it by themselves"),
-      file: v.optional(path("Output to this file")),
-      socket: v.optional(path("A unix socket that one client at a time connects to")),
-      iommu: iommu(),
-    }),
-    description,
-    { bare: "mode", implies: { file: ["mode", "File"], socket: ["mode", "Socket"] } },
-  );
+const characterDevice = v.object({
+  mode: choice(consoleModes, "Where it goes; file= and socket= say it by themselves"),
+  file: v.optional(path("Output to this file")),
+  socket: v.optional(path("A unix socket that one client at a time connects to")),
+  iommu,
+});
+const modes: Spelling = {
+  bare: "mode",
+  implies: { file: ["mode", "File"], socket: ["mode", "Socket"] },
+};
 
-export const SerialConfig = characterDevice("Serial port (ttyS0)");
-export const ConsoleConfig = characterDevice("Console (hvc0)");
+export const SerialConfig = field(characterDevice, "Serial port (ttyS0)", modes);
+export const ConsoleConfig = field(characterDevice, "Console (hvc0)", modes);
 
 const tokenBucket = (what: string, prefix: string) =>
   field(
@@ -53,38 +52,37 @@ const tokenBucket = (what: string, prefix: string) =>
     { prefix },
   );
 
-const rateLimiter = () =>
-  v.optional(
-    field(
-      v.object({
-        bandwidth: v.optional(tokenBucket("bytes", "bw_")),
-        ops: v.optional(tokenBucket("operations", "ops_")),
-      }),
-      "Rate limits",
-      { prefix: "" },
-    ),
-  );
+const rateLimiter = v.optional(
+  field(
+    v.object({
+      bandwidth: v.optional(tokenBucket("bytes", "bw_")),
+      ops: v.optional(tokenBucket("operations", "ops_")),
+    }),
+    "Rate limits",
+    { prefix: "" },
+  ),
+);
 
 export const DiskConfig = field(
   v.object({
     path: v.optional(path("Disk image or block device")),
     readonly: v.optional(onOff("The guest cannot write"), false),
     direct: v.optional(onOff("Around the host's page cache (O_DIRECT)"), false),
-    iommu: iommu(),
+    iommu,
     num_queues: queues("Queues", 1),
     queue_size: queueSize(128),
     wce: v.optional(onOff("Write cache that the guest must flush"), true),
     vhost_user: v.optional(onOff("The device is behind a vhost-user socket"), false),
     vhost_socket: v.optional(path("That socket", { key: "socket", aliases: ["vhost_socket"] })),
     serial: v.optional(name("Serial number that the guest sees", { hint: "NAME" })),
-    id: id(),
+    id,
     image_type: v.optional(
       choice(["Raw", "Qcow2", "FixedVhd", "Vhdx", "Unknown"], "Image format; probed if not given"),
     ),
     backing_files: v.optional(onOff("The image may have backing files"), false),
     sparse: v.optional(onOff("Discarded blocks are punched out"), true),
-    rate_limiter_config: rateLimiter(),
-    pci_segment: pciSegment(),
+    rate_limiter_config: rateLimiter,
+    pci_segment: pciSegment,
   }),
   "Disk",
   { option: "disk" },
@@ -98,7 +96,7 @@ export const NetConfig = field(
     mac: v.optional(mac("The guest's MAC; random if not given")),
     host_mac: v.optional(mac("The tap's MAC")),
     mtu: v.optional(count("MTU", { min: 68, max: 65535 })),
-    iommu: iommu(),
+    iommu,
     num_queues: queues("Receive and transmit queues together, even", 2),
     queue_size: queueSize(256),
     vhost: v.optional(onOff("Queues served by the kernel (vhost-net)"), false),
@@ -114,15 +112,15 @@ export const NetConfig = field(
     offload_tso: v.optional(onOff("TCP segmentation offload"), true),
     offload_ufo: v.optional(onOff("UDP fragmentation offload"), true),
     offload_csum: v.optional(onOff("Checksum offload"), true),
-    id: id(),
-    rate_limiter_config: rateLimiter(),
-    pci_segment: pciSegment(),
+    id,
+    rate_limiter_config: rateLimiter,
+    pci_segment: pciSegment,
   }),
   "Network interface",
 );
 
 export const RngConfig = field(
-  v.object({ src: v.optional(path("Source of entropy"), "/dev/urandom"), iommu: iommu() }),
+  v.object({ src: v.optional(path("Source of entropy"), "/dev/urandom"), iommu }),
   "Entropy device",
 );
 
@@ -132,9 +130,9 @@ export const PmemConfig = field(
     size: v.optional(size("Size; the file's if not given")),
     mergeable: v.optional(onOff("Let the host merge equal pages (KSM)"), false),
     discard_writes: v.optional(onOff("Writes are not kept"), false),
-    iommu: iommu(),
-    id: id(),
-    pci_segment: pciSegment(),
+    iommu,
+    id,
+    pci_segment: pciSegment,
   }),
   "Persistent memory",
 );
@@ -147,8 +145,8 @@ export const FsConfig = field(
     queue_size: queueSize(1024),
     dax: v.optional(onOff("Shared memory window"), false),
     cache_size: v.optional(size("Size of the window"), 0),
-    id: id(),
-    pci_segment: pciSegment(),
+    id,
+    pci_segment: pciSegment,
   }),
   "Shared file system",
 );
@@ -157,9 +155,9 @@ export const VsockConfig = field(
   v.object({
     cid: count("Context id of the guest", { min: 3, max: 2 ** 32 - 2 }),
     socket: path("Unix socket of the host's side", { aliases: ["sock"] }),
-    iommu: iommu(),
-    id: id(),
-    pci_segment: pciSegment(),
+    iommu,
+    id,
+    pci_segment: pciSegment,
   }),
   "Socket device",
 );
@@ -169,7 +167,7 @@ export const BalloonConfig = field(
     size: v.optional(size("RAM taken back from the guest"), 0),
     deflate_on_oom: v.optional(onOff("Give it back when the guest has none left"), false),
     free_page_reporting: v.optional(onOff("The guest reports free pages"), false),
-    id: id(),
+    id,
   }),
   "Memory balloon",
   { bare: "size" },
@@ -178,9 +176,9 @@ export const BalloonConfig = field(
 export const DeviceConfig = field(
   v.object({
     path: path("Device in sysfs"),
-    iommu: iommu(),
-    id: id(),
-    pci_segment: pciSegment(),
+    iommu,
+    id,
+    pci_segment: pciSegment,
   }),
   "Host PCI device (VFIO)",
   { option: "device" },

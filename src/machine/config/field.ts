@@ -40,26 +40,70 @@ export const field = <S extends v.GenericSchema>(
   spelling: Spelling = {},
 ) => v.pipe(schema, v.description(description), v.metadata(spelling));
 
+// One pipe for each field, not a pipe in a pipe: building the schemas is part of every start.
+
+type Limits = { min?: number; max?: number };
+
 /** A count: an integer of at least `min` (0), at most `max` (2^53 - 1). */
 export const count = (
   description: string,
   { min = 0, max = Number.MAX_SAFE_INTEGER, ...spelling }: Spelling & Limits = {},
 ) =>
-  field(
-    v.pipe(v.number(), v.safeInteger(), v.minValue(min), v.maxValue(max)),
-    description,
-    spelling,
+  v.pipe(
+    v.number(),
+    v.safeInteger(),
+    v.minValue(min),
+    v.maxValue(max),
+    v.description(description),
+    v.metadata(spelling),
   );
-
-type Limits = { min?: number; max?: number };
 
 /** A number of bytes; on the command line with a suffix K, M, G or T (powers of 1024). */
 export const size = (description: string, spelling: Spelling & Limits = {}) =>
   count(description, { hint: "SIZE", ...spelling, size: true });
 
 /** A boolean: on, off, true, false on the command line. */
-export const onOff = (description: string, spelling?: Spelling) =>
-  field(v.boolean(), description, spelling);
+export const onOff = (description: string, spelling: Spelling = {}) =>
+  v.pipe(v.boolean(), v.description(description), v.metadata(spelling));
+
+const withoutNul = v.check(
+  (value: string) => !value.includes("\0"),
+  "holds a NUL character; remove it",
+);
+const notEmpty = v.check((value: string) => value !== "", "is empty; write a value");
+
+/** Free text without a NUL, which no system call could take. May be empty. */
+export const text = (description: string, spelling: Spelling = {}) =>
+  v.pipe(v.string(), withoutNul, v.description(description), v.metadata(spelling));
+
+/** A name that is not empty: a path, an id, a tag. */
+export const name = (description: string, spelling: Spelling = {}) =>
+  v.pipe(v.string(), withoutNul, notEmpty, v.description(description), v.metadata(spelling));
+
+/** The path of a file, socket or folder on the host. */
+export const path = (description: string, spelling: Spelling = {}) =>
+  name(description, { hint: "PATH", ...spelling });
+
+/** Text of one form; `form` says it in an error: "is not an IPv4 address, such as 10.0.0.1". */
+export const pattern = (
+  regex: RegExp,
+  form: string,
+  description: string,
+  spelling: Spelling = {},
+) =>
+  v.pipe(
+    v.string(),
+    v.regex(regex, `is not ${form}`),
+    v.description(description),
+    v.metadata(spelling),
+  );
+
+/** One of several words; the command line takes them in lower case, with or without dashes. */
+export const choice = <const O extends readonly string[]>(
+  options: O,
+  description: string,
+  spelling: Spelling = {},
+) => v.pipe(v.picklist(options), v.description(description), v.metadata(spelling));
 
 /** An object of which exactly one of two fields is given. */
 export const either = <S extends v.GenericSchema<Record<string, unknown>>>(
@@ -74,33 +118,3 @@ export const either = <S extends v.GenericSchema<Record<string, unknown>>>(
       `takes either ${one}= or ${other}=; give one of them`,
     ),
   );
-
-/** Free text without a NUL, which no system call could take. May be empty. */
-export const text = (description: string, spelling?: Spelling) =>
-  field(
-    v.pipe(
-      v.string(),
-      v.check((value) => !value.includes("\0"), "holds a NUL character; remove it"),
-    ),
-    description,
-    spelling,
-  );
-
-/** A name that is not empty: a path, an id, a tag. */
-export const name = (description: string, spelling?: Spelling) =>
-  field(v.pipe(text(description), v.nonEmpty("is empty; write a value")), description, spelling);
-
-/** The path of a file, socket or folder on the host. */
-export const path = (description: string, spelling?: Spelling) =>
-  name(description, { hint: "PATH", ...spelling });
-
-/** Text of one form; `form` says it in an error: "is not an IPv4 address, such as 10.0.0.1". */
-export const pattern = (regex: RegExp, form: string, description: string, spelling?: Spelling) =>
-  field(v.pipe(v.string(), v.regex(regex, `is not ${form}`)), description, spelling);
-
-/** One of several words; the command line takes them in lower case, with or without dashes. */
-export const choice = <const O extends readonly string[]>(
-  options: O,
-  description: string,
-  spelling?: Spelling,
-) => field(v.picklist(options), description, spelling);

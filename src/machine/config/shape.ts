@@ -2,7 +2,7 @@
  * Reads a config schema back: what each field is called, holds and means. The command line, its help and its documents
  * are folds over this.
  */
-import * as v from "valibot";
+import type * as v from "valibot";
 import type { Spelling } from "./field.ts";
 
 /** A schema for an object, with or without a pipe around it. */
@@ -36,8 +36,27 @@ interface Inside {
   readonly default?: unknown;
   readonly options?: readonly string[];
   readonly item?: v.GenericSchema;
+  readonly pipe?: readonly Piece[];
   readonly entries?: Readonly<Record<string, v.GenericSchema>>;
 }
+
+interface Piece {
+  readonly kind: string;
+  readonly type: string;
+  readonly metadata?: Spelling;
+  readonly description?: string;
+}
+
+/** The last piece of metadata of a type in a schema's pipe. */
+const piece = (schema: v.GenericSchema, type: string): Piece | undefined =>
+  (schema as unknown as Inside).pipe?.findLast((one) => one.type === type);
+
+/** What the command line says of a field or an object. */
+export const spellingOf = (schema: v.GenericSchema): Spelling =>
+  piece(schema, "metadata")?.metadata ?? {};
+
+export const descriptionOf = (schema: v.GenericSchema): string =>
+  piece(schema, "description")?.description ?? "";
 
 function shapeOf(schema: v.GenericSchema, spelling: Spelling): Shape {
   const inside = schema as unknown as Inside;
@@ -64,13 +83,13 @@ export function fieldShape(name: string, schema: v.GenericSchema): FieldShape {
   const outer = schema as unknown as Inside;
   const optional = outer.type === "optional";
   const inner = optional ? outer.wrapped! : schema;
-  const spelling = v.getMetadata(inner as never) as Spelling;
+  const spelling = spellingOf(inner);
   return {
     name,
     schema: inner,
     spelling,
     shape: shapeOf(inner, spelling),
-    description: v.getDescription(inner as never) ?? "",
+    description: descriptionOf(inner),
     required: !optional,
     default: optional ? outer.default : undefined,
   };
@@ -80,9 +99,6 @@ export function fieldShape(name: string, schema: v.GenericSchema): FieldShape {
 export function fieldsOf(schema: ObjectSchema): FieldShape[] {
   return Object.entries(schema.entries).map(([name, entry]) => fieldShape(name, entry));
 }
-
-/** What the command line says of the object itself. */
-export const spellingOf = (schema: ObjectSchema) => v.getMetadata(schema as never) as Spelling;
 
 /** A key inside an option's value: where it goes in JSON. */
 export interface Key {

@@ -16,14 +16,13 @@ import {
   SerialConfig,
   VsockConfig,
 } from "./devices.ts";
-import { field, onOff, type Spelling } from "./field.ts";
+import { field, onOff } from "./field.ts";
 import { CpusConfig, MemoryConfig, PayloadConfig } from "./machine.ts";
-import type { ObjectSchema } from "./shape.ts";
+import { descriptionOf, type ObjectSchema, spellingOf } from "./shape.ts";
 
 /** Several of one device: an option that takes several values and may be repeated. */
 const several = <S extends ObjectSchema>(item: S) => {
-  const spelling: Spelling = v.getMetadata(item as never);
-  return v.optional(field(v.array(item), v.getDescription(item as never) ?? "", spelling));
+  return v.optional(field(v.array(item), descriptionOf(item), spellingOf(item)));
 };
 
 export const VmConfigSchema = v.object({

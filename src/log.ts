@@ -1,0 +1,180 @@
+/**
+ * The log of the process: lines on stderr or in a file, never on stdout, which is the guest's. Text lines are those that
+ * Cloud Hypervisor's drivers scan, `chv: 0.412003s: vcpu0 WARN:src/machine/vcpu.ts:88 -- text`; `json` writes the same
+ * as one object a line: `{"seconds":0.412003,"thread":"vcpu0","level":"warn","file":…,"line":88,"text":…}`.
+ *
+ * The main thread alone writes. A worker's line comes to it as an event and is given to `writeRecord` with the worker's
+ * own thread name and time. Seconds count from the start of the process.
+ */
+import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { LogLevel } from "./bus/events.ts";
+import { ConfigError } from "./exit-codes.ts";
+
+export type Level = (typeof LogLevel)[keyof typeof LogLevel];
+export type LogFormat = "text" | "json";
+
+/** What a line says; `line` is 0 where there is none. */
+export interface LogRecord {
+  readonly level: Level;
+  readonly thread: string;
+  /** Since the start of the process. */
+  readonly seconds: number;
+  readonly file: string;
+  readonly line: number;
+  readonly text: string;
+}
+
+/** As the drivers scan for them, by level. */
+const spelled = ["ERRO", "WARN", "INFO", "DEBG", "TRCE"] as const;
+const names = ["error", "warn", "info", "debug", "trace"] as const;
+
+const stderrFd = 2;
+
+/** Where lines go and which. One for the process; a test makes its own. */
+export class Logger {
+  #level: Level = LogLevel.warn;
+  #format: LogFormat = "text";
+  #fd = stderrFd;
+  /** Lines that a full pipe did not take. */
+  #lost = 0;
+  /** The sink's error was reported. */
+  #failed = false;
+
+  /** Errors are always logged; `trace` logs everything. */
+  setLevel(level: Level): void {
+    this.#level = level;
+  }
+
+  setFormat(format: LogFormat): void {
+    this.#format = format;
+  }
+
+  /** Lines go to the end of a file from now on. Opening one that cannot be is a ConfigError. */
+  openFile(path: string): void {
+    const { O_WRONLY, O_CREAT, O_APPEND, O_NONBLOCK } = constants;
+    let fd: number;
+    try {
+      // Without O_NONBLOCK a named pipe that nobody reads would hold up the start for ever.
+      fd = openSync(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0o640);
+    } catch (error) {
+      const { code } = error as { code?: string };
+      const why = `cannot open ${JSON.stringify(path)}: ${code}`;
+      throw new ConfigError(
+        `--log-file: ${why}; name a file that this user may write`,
+        "--log-file",
+      );
+    }
+    this.close();
+    this.#fd = fd;
+  }
+
+  /** Back to stderr. */
+  close(): void {
+    if (this.#fd !== stderrFd) closeSync(this.#fd);
+    this.#fd = stderrFd;
+    this.#failed = false;
+  }
+
+  /** Whether a line of this level would be written: to be asked before a costly text is made. */
+  enabled(level: Level): boolean {
+    return level <= this.#level;
+  }
+
+  // No `return` before #log in these: a tail call would take the caller's frame off the stack.
+  error(text: string): void {
+    this.#log(LogLevel.error, text);
+  }
+  warn(text: string): void {
+    if (this.#level >= LogLevel.warn) this.#log(LogLevel.warn, text);
+  }
+  info(text: string): void {
+    if (this.#level >= LogLevel.info) this.#log(LogLevel.info, text);
+  }
+  debug(text: string): void {
+    if (this.#level >= LogLevel.debug) this.#log(LogLevel.debug, text);
+  }
+  trace(text: string): void {
+    if (this.#level >= LogLevel.trace) this.#log(LogLevel.trace, text);
+  }
+
+  /** A line of another thread, or of another time. Dropped when its level is off. */
+  writeRecord(record: LogRecord): void {
+    if (record.level > this.#level) return;
+    if (this.#lost > 0) {
+      const text = `${this.#lost} log lines were lost: the reader was too slow`;
+      if (!this.#write({ ...record, level: LogLevel.warn, text })) {
+        this.#lost++;
+        return;
+      }
+      this.#lost = 0;
+    }
+    if (!this.#write(record)) this.#lost++;
+  }
+
+  #log(level: Level, text: string): void {
+    const { file, line } = callSite(new Error().stack ?? "", 3);
+    const seconds = performance.now() / 1000;
+    this.writeRecord({ level, thread: "main", seconds, file, line, text });
+  }
+
+  /** False when the reader is behind and the line was not taken. */
+  #write(record: LogRecord): boolean {
+    const data = Buffer.from(`${formatRecord(record, this.#format)}\n`);
+    let done = 0;
+    try {
+      while (done < data.length) done += writeSync(this.#fd, data, done);
+    } catch (error) {
+      const { code } = error as { code?: string };
+      if (code === "EAGAIN") return done > 0;
+      this.#sinkFailed(code);
+    }
+    return true;
+  }
+
+  /** A log that cannot be written must not end the machine: said once, where it still can be. */
+  #sinkFailed(code: string | undefined): void {
+    if (this.#failed || this.#fd === stderrFd) return;
+    this.#failed = true;
+    try {
+      writeSync(stderrFd, `chv: --log-file: write failed: ${code}; lines are lost\n`);
+    } catch {
+      // Nobody reads stderr either.
+    }
+  }
+}
+
+/** One line, without its newline. Control characters in the text are shown as \xNN: it may come from a guest. */
+export function formatRecord(record: LogRecord, format: LogFormat): string {
+  const { level, thread, seconds, file, line, text } = record;
+  const time = seconds.toFixed(6);
+  if (format === "json") {
+    const fields = { seconds: Number(time), thread, level: names[level], file, line, text };
+    return JSON.stringify(fields);
+  }
+  return `chv: ${time}s: ${thread} ${spelled[level]}:${file}:${line} -- ${printable(text)}`;
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: finding them is its purpose
+const control = /[\u0000-\u001f\u007f-\u009f]/g;
+
+const printable = (text: string) =>
+  text.replace(control, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
+
+/**
+ * File and line of a frame of a stack: `depth` 1 is where the stack was taken, 3 the caller of a method of the logger.
+ * A path is given from `src/` on; in a binary without source maps it is the binary's own name.
+ */
+export function callSite(stack: string, depth: number): { file: string; line: number } {
+  const frame = stack.split("\n")[depth] ?? "";
+  const [, path = "chv", line = "0"] = /([^\s()]+):(\d+):\d+\)?$/.exec(frame) ?? [];
+  const inSource = path.lastIndexOf("src/");
+  const file = inSource < 0 ? path.slice(path.lastIndexOf("/") + 1) : path.slice(inSource);
+  return { file, line: Number(line) };
+}
+
+/** The level that so many `-v` ask for: none warnings, three and more everything. */
+export function levelOf(verbosity: number): Level {
+  return Math.min(LogLevel.warn + verbosity, LogLevel.trace) as Level;
+}
+
+export const log = new Logger();
