@@ -1,6 +1,6 @@
 /**
  * 16550A serial port: National Semiconductor PC16550D data sheet (June 1995), section 8 "Registers". On a PC the OUT2
- * pin opens the way from the INTR pin to the bus, and the modem control pins are inactive in loopback (8.6).
+ * pin opens the way from the INTR pin to the bus, and the modem control pins are inactive in loopback (8.8).
  *
  * The line is infinitely fast and has no errors: an overrun occurs only in loopback. What the output cannot take stays
  * in the transmitter's FIFO and keeps THRE and TEMT low, so the guest waits and nothing is lost: neither clearing the
@@ -143,7 +143,7 @@ export class Serial implements BusDevice {
     return this.state.txCount > 0;
   }
 
-  /** Table 3 of the data sheet, "Master Reset". What waits in the transmitter is still sent. */
+  /** Table I of the data sheet, "UART Reset Configuration". What waits in the transmitter is still sent. */
   reset(): void {
     const state = this.state;
     state.ier = state.fcr = state.lcr = state.mcr = state.scr = 0;
@@ -252,7 +252,7 @@ export class Serial implements BusDevice {
     else this.refill();
   }
 
-  /** The highest cause that is enabled (table 5). The receiver's time-out needs no clock here: the line has gone quiet. */
+  /** The highest cause that is enabled (table IV). The receiver's time-out needs no clock here: the line has gone quiet. */
   private cause(): number {
     const state = this.state;
     const ier = state.ier;
@@ -342,7 +342,7 @@ export class Serial implements BusDevice {
   }
 }
 
-/** MSR bits 7:4. In loopback the modem control outputs come back in (8.6): RTS, DTR, OUT1, OUT2 as CTS, DSR, RI, DCD. */
+/** MSR bits 7:4. In loopback the modem control outputs come back in (8.8): RTS, DTR, OUT1, OUT2 as CTS, DSR, RI, DCD. */
 function modemLines(mcr: number): number {
   if (!(mcr & Mcr.LOOP)) return peerLines;
   return (
