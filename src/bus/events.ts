@@ -21,6 +21,10 @@ export const EventKind = {
   quit: 8,
   /** Guest output was lost: a = which console; text says why. Once for each cause. */
   outputLost: 9,
+  /** The first exit from the text of a Linux kernel: it has been entered. */
+  kernelEntered: 10,
+  /** The machine's threads have ended and everything is freed: no event follows. */
+  stopped: 11,
 } as const;
 
 /** Who asked for a reset. */

@@ -51,6 +51,7 @@ const { symbols } = dlopen("libc.so.6", {
   ptsname_r: { args: ["i32", "ptr", "u64"], returns: "i32" },
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
   bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
+  connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
   listen: { args: ["i32", "i32"], returns: "i32" },
   accept4: { args: ["i32", "ptr", "ptr", "i32"], returns: "i32" },
   unlink: { args: ["ptr"], returns: "i32" },

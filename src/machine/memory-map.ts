@@ -8,15 +8,14 @@ const GiB = 1024 * MiB;
 
 /** Guest-physical addresses. */
 export const MemoryMap = {
-  /** Boot-time tables of the firmware: GDT, page tables, boot parameters, command line. */
-  bootTables: 0x500,
-  /** Conventional memory ends here; the ACPI tables and the MP table lie above, reserved in the e820 map. */
+  /** Conventional memory ends here (firmware's boot tables lie in it, see BootLayout); reserved from here to 1 MiB. */
   lowRamEnd: 0x9_fc00,
-  /** MP floating pointer: the last KiB of conventional memory (MP 1.4 section 4). */
-  mpTable: 0x9_fc00,
-  /** The RSDP lies where the BIOS's would (ACPI 6.5 section 5.2.5.1), the other tables right behind it. */
+  /** The RSDP lies where the BIOS's would (ACPI 6.5 section 5.2.5.1), the other tables around it. */
   acpiTables: 0xe_0000,
-  acpiTablesEnd: 0x10_0000,
+  acpiTablesEnd: 0xf_0000,
+  /** The MP floating pointer, in the BIOS's read-only memory (MP 1.4 section 4), its table right behind it. */
+  mpTable: 0xf_0000,
+  mpTableEnd: 0x10_0000,
   highRam: 0x10_0000,
   /** RAM below 4 GiB ends at most here; what does not fit goes to `ramAbove4G`. */
   holeStart: 3 * GiB,
@@ -25,10 +24,12 @@ export const MemoryMap = {
   mmconfig: 0xe800_0000,
   mmconfigSize: 256 * MiB,
   ioapic: 0xfec0_0000,
+  ioapicSize: 0x1000,
   localApic: 0xfee0_0000,
   /** KVM's own pages on Intel: identity map (1 page), then the TSS (3 pages). */
   kvmIdentityMap: 0xfeff_c000,
   kvmTss: 0xfeff_d000,
+  kvmPagesSize: 0x4000,
   ramAbove4G: 4 * GiB,
 } as const;
 

@@ -5,7 +5,7 @@
 import { existsSync, statSync } from "node:fs";
 import { close, Open, open, truncate } from "../ffi/file.ts";
 import { SystemError } from "../ffi/libc.ts";
-import { Madvise, Map, madvise, memfd, mmap, munmap, Prot } from "../ffi/memory.ts";
+import { Madvise, MapFlag, madvise, memfd, mmap, munmap, Prot } from "../ffi/memory.ts";
 
 const pageBytes = 4096;
 const hugePageBytes = 2 * 1024 * 1024;
@@ -84,21 +84,21 @@ function openFile(path: string, size: number): number {
 /** Over-maps by one huge page and trims, so that transparent huge pages fit from the first byte on. */
 function mapAligned(options: BackingOptions, fd: number): number {
   const { size } = options;
-  let flags = options.shared ? Map.shared : Map.private;
-  if (fd < 0) flags |= Map.anonymous | Map.noReserve;
-  if (fd < 0 && options.hugepages) flags |= Map.hugeTlb;
+  let flags = options.shared ? MapFlag.shared : MapFlag.private;
+  if (fd < 0) flags |= MapFlag.anonymous | MapFlag.noReserve;
+  if (fd < 0 && options.hugepages) flags |= MapFlag.hugeTlb;
   const slack = mmap(
     0,
     size + hugePageBytes,
     Prot.none,
-    Map.private | Map.anonymous | Map.noReserve,
+    MapFlag.private | MapFlag.anonymous | MapFlag.noReserve,
   );
   const address = Math.ceil(slack / hugePageBytes) * hugePageBytes;
   if (address > slack) munmap(slack, address - slack);
   const tail = slack + size + hugePageBytes - (address + size);
   if (tail > 0) munmap(address + size, tail);
   try {
-    return mmap(address, size, Prot.read | Prot.write, flags | Map.fixed, fd, 0);
+    return mmap(address, size, Prot.read | Prot.write, flags | MapFlag.fixed, fd, 0);
   } catch (error) {
     munmap(address, size);
     throw error;

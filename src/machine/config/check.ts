@@ -115,11 +115,9 @@ export function checkBoot(vm: VmConfig, vmm?: VmmOptions): BootConfig {
   checkConfig(vm);
   const missing = unbuilt.find(({ asked }) => asked(vm, vmm));
   if (missing !== undefined) {
-    const { option } = missing;
-    throw new ConfigError(
-      `${option}: not built in this version of chv; leave it out`,
-      option.split(" ")[0],
-    );
+    const { option, except } = missing;
+    const what = `not built in this version of chv${except ? ` but for ${except}` : ""}`;
+    throw new ConfigError(`${option}: ${what}; leave it out`, option.split(" ")[0]);
   }
   const { kernel } = vm.payload;
   if (kernel === undefined) {

@@ -120,7 +120,9 @@ export function keysOf(schema: ObjectSchema, prefix = "", path: readonly string[
 }
 
 /** `VirtioMem` → `virtio-mem`, `kernel_entry` and `logFile` → `kernel-entry`, `log-file`. */
-export const kebab = (name: string) =>
+export const kebab = (name: string) => (/^[a-z0-9]*$/.test(name) ? name : withDashes(name));
+
+const withDashes = (name: string) =>
   name
     .replace(/([a-z0-9])([A-Z])/g, "$1-$2")
     .replaceAll("_", "-")

@@ -7,6 +7,8 @@ import type { VmmOptions } from "./vmm.ts";
 
 export interface Unbuilt {
   readonly option: string;
+  /** The values of the option that are served all the same. */
+  readonly except?: string;
   readonly asked: (vm: VmConfig, vmm: VmmOptions | undefined) => boolean;
 }
 
@@ -15,8 +17,16 @@ const some = (list: readonly unknown[] | undefined) => list !== undefined && lis
 /** The one table: an entry goes when its device is built. */
 export const unbuilt: readonly Unbuilt[] = [
   { option: "--api-socket", asked: (_, vmm) => vmm?.apiSocket !== undefined },
-  { option: "--seccomp", asked: (_, vmm) => vmm !== undefined && vmm.seccomp !== "false" },
-  { option: "--console", asked: (vm) => !["Off", "Null"].includes(vm.console.mode) },
+  {
+    option: "--seccomp",
+    except: "false",
+    asked: (_, vmm) => vmm !== undefined && vmm.seccomp !== "false",
+  },
+  {
+    option: "--console",
+    except: "off and null",
+    asked: (vm) => !["Off", "Null"].includes(vm.console.mode),
+  },
   { option: "--serial iommu=on", asked: (vm) => vm.serial.iommu },
   { option: "--console iommu=on", asked: (vm) => vm.console.iommu },
   { option: "--disk", asked: (vm) => some(vm.disks) },

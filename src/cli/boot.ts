@@ -1,0 +1,142 @@
+/** Plain `chv --kernel …`: boots one machine and stays until it ends. What ends it is the exit code. */
+
+import type { MachineEvent } from "../bus/event-ring.ts";
+import { EventKind, ResetSource } from "../bus/events.ts";
+import { debugCodeRange, formatDebugCode } from "../devices/legacy/debug-port.ts";
+import { ExitCode } from "../exit-codes.ts";
+import { monotonicNs } from "../ffi/clock.ts";
+import { type Level, log } from "../log.ts";
+import type { BootConfig } from "../machine/config/vm.ts";
+import type { VmmOptions } from "../machine/config/vmm.ts";
+import { EventMonitor } from "../machine/event-monitor.ts";
+import { Machine } from "../machine/machine.ts";
+import { threadName } from "../machine/spec.ts";
+
+/** How a run ended: the exit code, and the line that goes before it when it is not a success. */
+interface End {
+  readonly code: number;
+  readonly why?: string;
+}
+
+/** Resolves to the exit code. `startNs`: when the process started, on the monotonic clock. */
+export async function runBoot(
+  config: BootConfig,
+  options: VmmOptions,
+  startNs: number,
+): Promise<number> {
+  const run = new BootRun(config, options, startNs);
+  return run.toTheEnd();
+}
+
+class BootRun {
+  readonly #monitor: EventMonitor | undefined;
+  readonly #ended = Promise.withResolvers<End>();
+  #machine: Machine | undefined;
+  #bootedNs = 0;
+  /** Resets asked for before this moment have been done. */
+  #resetNs = 0;
+
+  constructor(
+    readonly config: BootConfig,
+    options: VmmOptions,
+    readonly startNs: number,
+  ) {
+    const target = options.eventMonitor;
+    this.#monitor = target && EventMonitor.to(target, startNs);
+  }
+
+  async toTheEnd(): Promise<number> {
+    this.#tell("vmm", "starting", this.startNs);
+    const machine = new Machine(this.config, {
+      onEvent: (event) => this.#hear(event),
+      onNote: (text) => log.info(text),
+    });
+    this.#machine = machine;
+    process.on("exit", () => machine.restoreTerminal());
+    process.on("SIGTERM", () => this.#ended.resolve({ code: ExitCode.ok }));
+    process.on("SIGINT", () => this.#ended.resolve({ code: ExitCode.interrupted }));
+    if (machine.serialPath) log.warn(`--serial pty: ${machine.serialPath}`);
+    this.#bootedNs = monotonicNs();
+    this.#tell("vm", "booting", this.#bootedNs);
+    machine.boot();
+
+    const end = await this.#ended.promise;
+    if (end.why) log.error(end.why);
+    const stopped = await machine.stop().catch((error: unknown) => error as Error);
+    if (stopped) log.error(stopped.message);
+    this.#tell("vmm", "exit", monotonicNs(), { code: end.code });
+    return end.code;
+  }
+
+  #tell(source: string, event: string, timeNs: number, properties?: object): void {
+    this.#monitor?.write(source, event, timeNs, properties);
+  }
+
+  #hear(event: MachineEvent): void {
+    const { kind, timeNs, a, text } = event;
+    switch (kind) {
+      case EventKind.log:
+      case EventKind.outputLost:
+        return this.#logFor(event, a as Level, text);
+      case EventKind.firstEntry:
+        return this.#tell("vm", "first-run", timeNs);
+      case EventKind.kernelEntered:
+        return this.#tell("guest", "kernel", timeNs);
+      case EventKind.debugCode:
+        return this.#debugCode(event);
+      case EventKind.reset:
+        return this.#reset(event);
+      case EventKind.poweroff:
+        this.#tell("vm", "poweroff", timeNs);
+        return this.#ended.resolve({ code: ExitCode.ok });
+      case EventKind.quit:
+        return this.#ended.resolve({ code: ExitCode.ok });
+      case EventKind.badExit:
+        this.#tell("vm", "failed", timeNs, { reason: text });
+        return this.#ended.resolve({ code: ExitCode.bootFailed, why: text });
+      case EventKind.threadFailed:
+        return this.#ended.resolve({
+          code: ExitCode.internal,
+          why: `${this.#thread(event)} ended on an error of chv's own: ${text.replace(/\s+/g, " ")}`,
+        });
+    }
+  }
+
+  #debugCode({ a: code, timeNs }: MachineEvent): void {
+    const range = debugCodeRange(code);
+    const seconds = (timeNs - this.#bootedNs) / 1e9;
+    log.debug(formatDebugCode(code, seconds));
+    const event = range === "Userspace" ? "userspace" : "debug-code";
+    this.#tell("guest", event, timeNs, { code, range });
+  }
+
+  #reset({ a: source, timeNs }: MachineEvent): void {
+    if (timeNs < this.#resetNs) return; // the guest asked more than once before it was stopped
+    const by = Object.entries(ResetSource).find(([, value]) => value === source)?.[0];
+    log.info(`reset by ${by}`);
+    this.#tell("vm", "reset", timeNs, { source: by });
+    this.#resetNs = Number.POSITIVE_INFINITY;
+    const done = () => {
+      this.#resetNs = monotonicNs();
+    };
+    this.#machine!.reset(done).catch((error: unknown) => {
+      const { message, exitCode = ExitCode.internal } = error as Error & { exitCode?: number };
+      this.#ended.resolve({ code: exitCode, why: `reset: ${message}` });
+    });
+  }
+
+  #logFor(event: MachineEvent, level: Level, text: string): void {
+    log.writeRecord({
+      level,
+      thread: this.#thread(event),
+      seconds: (event.timeNs - this.startNs) / 1e9,
+      file: "machine",
+      line: 0,
+      text,
+    });
+  }
+
+  #thread({ source }: MachineEvent): string {
+    return threadName(source, this.config.cpus.boot_vcpus);
+  }
+}

@@ -1,0 +1,79 @@
+/** Terminals: raw mode with the way back, pseudo-terminals, and a non-blocking description of an inherited descriptor. */
+import { Block } from "./block.ts";
+import { close, Open, open, statusFlags } from "./file.ts";
+import { check, libc, SystemError } from "./libc.ts";
+
+const termiosBytes = 60; // struct termios of glibc, x86-64
+const TCSANOW = 0;
+const TCSADRAIN = 1;
+const ONLCR_OFFSET = 4; // c_oflag
+const OPOST = 1;
+const F_SETFL = 4;
+
+export const isTerminal = (fd: number): boolean => libc.isatty(fd) === 1;
+
+/** Puts a terminal into raw mode (output processing stays on); the function that comes back restores it, as often as called. */
+export function rawMode(fd: number): () => void {
+  const former = new Block(termiosBytes);
+  check(libc.tcgetattr(fd, former.bytes), "tcgetattr");
+  const raw = new Block(termiosBytes);
+  raw.bytes.set(former.bytes);
+  libc.cfmakeraw(raw.bytes);
+  raw.view.setUint32(ONLCR_OFFSET, raw.view.getUint32(ONLCR_OFFSET, true) | OPOST, true);
+  check(libc.tcsetattr(fd, TCSANOW, raw.bytes), "tcsetattr");
+  return () => {
+    libc.tcsetattr(fd, TCSADRAIN, former.bytes);
+  };
+}
+
+/** A pseudo-terminal: its master, non-blocking, and the path that a client opens. */
+export function openPty(): { master: number; path: string } {
+  const flags = Open.readWrite | Open.noControllingTerminal | Open.nonBlock | Open.cloexec;
+  const master = check(libc.posix_openpt(flags), "posix_openpt");
+  try {
+    check(libc.grantpt(master), "grantpt");
+    check(libc.unlockpt(master), "unlockpt");
+    const name = new Block(64);
+    const error = libc.ptsname_r(master, name.bytes, name.bytes.length);
+    if (error !== 0) throw new SystemError("ptsname_r", error);
+    const path = new TextDecoder().decode(name.bytes.subarray(0, name.bytes.indexOf(0)));
+    prepareSlave(path);
+    return { master, path };
+  } catch (error) {
+    close(master);
+    throw error;
+  }
+}
+
+/** Raw mode from the start (no echo of the guest's output back to it), and a hang-up on the master until a client comes. */
+function prepareSlave(path: string): void {
+  const slave = open(path, Open.readWrite | Open.noControllingTerminal);
+  try {
+    rawMode(slave);
+  } finally {
+    close(slave);
+  }
+}
+
+/**
+ * A descriptor of our own, non-blocking, for what an inherited one is open on, so that the flag does not reach the
+ * processes that share the inherited one. Where that cannot be (a socket, another user's terminal, a regular file whose
+ * offset would be lost), a plain duplicate comes back.
+ */
+export function ownNonBlocking(fd: number, access: number, regular: boolean): number {
+  const copy = check(libc.fcntl(fd, 1030, 3), "fcntl(F_DUPFD_CLOEXEC)");
+  if (regular) return copy;
+  try {
+    const own = open(`/proc/self/fd/${fd}`, access | Open.nonBlock | Open.noControllingTerminal);
+    close(copy);
+    return own;
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    return copy;
+  }
+}
+
+/** Makes a descriptor that is ours alone non-blocking. */
+export function setNonBlocking(fd: number): void {
+  check(libc.fcntl(fd, F_SETFL, statusFlags(fd) | Open.nonBlock), "fcntl(F_SETFL)");
+}

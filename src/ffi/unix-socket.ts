@@ -1,0 +1,62 @@
+/** Stream sockets in the file system (unix(7)). */
+import { Block } from "./block.ts";
+import { close } from "./file.ts";
+import { check, Errno, errno, libc, SystemError } from "./libc.ts";
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+/** sizeof(sun_path), with its NUL. */
+const pathBytes = 108;
+
+function socketAddress(path: string): Block {
+  const name = new TextEncoder().encode(path);
+  if (name.length >= pathBytes) throw new SystemError(`bind ${path}`, Errno.ENAMETOOLONG);
+  const address = new Block(2 + pathBytes);
+  address.view.setUint16(0, AF_UNIX, true);
+  address.bytes.set(name, 2);
+  return address;
+}
+
+const unixSocket = (): number =>
+  check(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
+
+/** A listening socket at `path`, which must not exist. Throws SystemError, ENAMETOOLONG included. */
+export function listenUnix(path: string, backlog: number): number {
+  const address = socketAddress(path);
+  const fd = unixSocket();
+  try {
+    check(libc.bind(fd, address.bytes, address.bytes.length), `bind ${path}`);
+    check(libc.listen(fd, backlog), `listen ${path}`);
+    return fd;
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
+}
+
+/** Whether a socket file is left over: nobody listens on it any more. */
+export function isStaleSocket(path: string): boolean {
+  const address = socketAddress(path);
+  const fd = unixSocket();
+  try {
+    const result = libc.connect(fd, address.bytes, address.bytes.length);
+    return result < 0 && errno() === Errno.ECONNREFUSED;
+  } finally {
+    close(fd);
+  }
+}
+
+/** The next connection, non-blocking; -1 when there is none. */
+export function acceptUnix(fd: number): number {
+  return libc.accept4(fd, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+/** One send(2) from a host address that never waits and never raises SIGPIPE: the count, or minus the errno. */
+export function sendSome(fd: number, address: number, length: number): number {
+  const count = Number(libc.send(fd, address as never, length, MSG_DONTWAIT | MSG_NOSIGNAL));
+  return count < 0 ? -errno() : count;
+}

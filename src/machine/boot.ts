@@ -1,0 +1,117 @@
+/** Puts into guest RAM what the first vCPU will find: firmware tables, kernel, initramfs, command line. */
+import { randomFillSync } from "node:crypto";
+import { fstatSync } from "node:fs";
+import { ConfigError } from "../exit-codes.ts";
+import { close, Open, open, pread } from "../ffi/file.ts";
+import { SystemError } from "../ffi/libc.ts";
+import { buildAcpi } from "../firmware/acpi/acpi.ts";
+import type { BootState, KernelEntry } from "../firmware/boot-state.ts";
+import { hasOption } from "../firmware/cmdline.ts";
+import { buildE820, E820Type } from "../firmware/e820.ts";
+import { loadKernel } from "../firmware/kernel.ts";
+import { buildMpTable } from "../firmware/mp-table.ts";
+import type { GuestMemory } from "./guest-memory.ts";
+import { Gsi, MemoryMap, Port, resetValue } from "./memory-map.ts";
+
+/** An open file of the user's: `fd` belongs to the holder. */
+export interface InputFile {
+  readonly fd: number;
+  readonly size: number;
+  readonly path: string;
+}
+
+/** Opens a file to read. Throws ConfigError naming the option. */
+export function openInput(option: string, path: string): InputFile {
+  let fd: number;
+  try {
+    fd = open(path, Open.readOnly);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    throw new ConfigError(
+      `${option} ${path}: ${error.reason}; name a file that chv may read`,
+      option,
+    );
+  }
+  const status = fstatSync(fd);
+  if (status.isFile()) return { fd, size: status.size, path };
+  close(fd);
+  throw new ConfigError(`${option} ${path}: not a regular file; name an image file`, option);
+}
+
+export interface BootPlan {
+  readonly kernel: InputFile;
+  readonly initramfs: InputFile | undefined;
+  readonly cmdline: string;
+  readonly entry: KernelEntry;
+  readonly memory: GuestMemory;
+  /** APIC ids, those present at boot first. */
+  readonly cpus: readonly { readonly apicId: number; readonly enabled: boolean }[];
+  readonly serial: boolean;
+}
+
+const IOAPIC_ID = 0;
+
+/** Throws KernelError when the files cannot be booted. */
+export function prepareBoot(plan: BootPlan): BootState {
+  const { memory, kernel, initramfs } = plan;
+  const acpi = !hasOption(plan.cmdline, "acpi=off");
+  const tables = acpiTables(plan);
+  for (const { address, data } of [...tables.blobs, ...mpTables(plan)]) memory.write(address, data);
+  return loadKernel(
+    {
+      kernelFd: kernel.fd,
+      kernelSize: kernel.size,
+      kernelPath: kernel.path,
+      ...(initramfs ? { initramfs } : {}),
+      cmdline: plan.cmdline,
+      ram: memory,
+      e820: e820(memory),
+      rsdpAddress: acpi ? tables.rsdpAddress : 0,
+      entry: plan.entry,
+      random: (bytes) => randomFillSync(new Uint8Array(bytes)),
+    },
+    { read: readPart },
+  );
+}
+
+function readPart(fd: number, offset: number, length: number): Uint8Array {
+  const data = new Uint8Array(length);
+  return data.subarray(0, pread(fd, data, length, offset));
+}
+
+function acpiTables(plan: BootPlan): ReturnType<typeof buildAcpi> {
+  return buildAcpi({
+    rsdpAddress: MemoryMap.acpiTables,
+    tablesAddress: MemoryMap.acpiTables,
+    tablesEnd: MemoryMap.acpiTablesEnd,
+    cpus: [...plan.cpus].sort((a, b) => a.apicId - b.apicId),
+    localApicAddress: MemoryMap.localApic,
+    ioapic: { id: IOAPIC_ID, address: MemoryMap.ioapic, gsiBase: 0, pins: Gsi.pins },
+    ...(plan.serial ? { serial: { port: Port.serial, length: 8, gsi: Gsi.serial } } : {}),
+    rtc: { port: Port.cmos, length: 2, gsi: Gsi.rtc },
+    sleepControlPort: Port.sleepControl,
+    sleepStatusPort: Port.sleepStatus,
+    reset: { port: Port.reset, value: resetValue },
+    pmTimerPort: Port.pmTimer,
+  });
+}
+
+function mpTables(plan: BootPlan): readonly { address: number; data: Uint8Array }[] {
+  return buildMpTable({
+    pointerAddress: MemoryMap.mpTable,
+    tableEnd: MemoryMap.mpTableEnd,
+    cpus: plan.cpus.filter(({ enabled }) => enabled),
+    localApicAddress: MemoryMap.localApic,
+    ioapic: { id: IOAPIC_ID, address: MemoryMap.ioapic },
+    isaInterrupts: [Gsi.serial, Gsi.rtc],
+  }).blobs;
+}
+
+function e820(memory: GuestMemory): ReturnType<typeof buildE820> {
+  const reserved = (start: number, length: number) => ({ start, length, type: E820Type.reserved });
+  return buildE820(memory.regions, [
+    reserved(MemoryMap.lowRamEnd, MemoryMap.highRam - MemoryMap.lowRamEnd),
+    reserved(MemoryMap.mmconfig, MemoryMap.mmconfigSize),
+    reserved(MemoryMap.kvmIdentityMap, MemoryMap.kvmPagesSize),
+  ]);
+}

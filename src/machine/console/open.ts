@@ -1,0 +1,120 @@
+/** Opens the far end of a character device, on the main thread: terminal, file, pty or socket; and puts it back at the end. */
+import { fstatSync } from "node:fs";
+import { ByteRing } from "../../bus/byte-ring.ts";
+import { ConfigError } from "../../exit-codes.ts";
+import { close, Open, open, statusFlags, unlink } from "../../ffi/file.ts";
+import { SystemError } from "../../ffi/libc.ts";
+import { isTerminal, openPty, ownNonBlocking, rawMode } from "../../ffi/terminal.ts";
+import { isStaleSocket, listenUnix } from "../../ffi/unix-socket.ts";
+import type { VmConfig } from "../config/vm.ts";
+import type { ConsoleSpec } from "../spec.ts";
+
+const outputBytes = 64 * 1024;
+const inputBytes = 4096;
+const [stdin, stdout] = [0, 1];
+
+/** A console that is open: what the worker needs, words for the user, and the way back. */
+export interface OpenConsole {
+  readonly spec: ConsoleSpec;
+  /** A pty's path, for the user to open. */
+  readonly path?: string;
+  /** Restores the terminal; may be called at any time, any number of times. */
+  restore(): void;
+  close(): void;
+}
+
+interface FarEnd {
+  readonly outFd?: number;
+  readonly inFd?: number;
+  readonly listenFd?: number;
+  readonly escape?: boolean;
+  readonly path?: string;
+  readonly restore?: () => void;
+  readonly remove?: () => void;
+}
+
+/** Throws ConfigError naming the option; undefined when the device is off. `option` is "--serial" or "--console". */
+export function openConsole(option: string, config: VmConfig["serial"]): OpenConsole | undefined {
+  if (config.mode === "Off") return undefined;
+  const end = openFarEnd(option, config);
+  const { outFd = -1, inFd = -1, listenFd = -1, escape = false, restore = () => {} } = end;
+  const spec: ConsoleSpec = {
+    name: option.slice(2),
+    mode: config.mode.toLowerCase() as ConsoleSpec["mode"],
+    ...{ outFd, inFd, listenFd, escape },
+    output: new SharedArrayBuffer(ByteRing.bytesFor(outputBytes)),
+    input: new SharedArrayBuffer(ByteRing.bytesFor(inputBytes)),
+  };
+  return {
+    spec,
+    ...(end.path === undefined ? {} : { path: end.path }),
+    restore,
+    close() {
+      restore();
+      for (const fd of new Set([outFd, inFd, listenFd])) if (fd >= 0) close(fd);
+      end.remove?.();
+    },
+  };
+}
+
+function openFarEnd(option: string, config: VmConfig["serial"]): FarEnd {
+  try {
+    switch (config.mode) {
+      case "Tty":
+        return openTerminal();
+      case "File":
+        return { outFd: open(config.file!, Open.writeOnly | Open.create | Open.truncate, 0o644) };
+      case "Pty": {
+        const { master, path } = openPty();
+        return { outFd: master, inFd: master, path };
+      }
+      case "Socket":
+        return openSocket(config.socket!);
+      default:
+        return {};
+    }
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    const where = config.file ?? config.socket ?? config.mode.toLowerCase();
+    throw new ConfigError(`${option} ${where}: ${error.reason}; ${advice(error.code)}`, option);
+  }
+}
+
+function advice(code: string): string {
+  if (code === "EADDRINUSE") return "another process listens there: name another path";
+  return "name a path in a folder that this user may write";
+}
+
+/** Standard input and output. A terminal on standard input goes into raw mode. */
+function openTerminal(): FarEnd {
+  const outFd = hasDescriptor(stdout) ? ownNonBlocking(stdout, Open.writeOnly, isFile(stdout)) : -1;
+  const inFd = hasDescriptor(stdin) ? ownNonBlocking(stdin, Open.readOnly, isFile(stdin)) : -1;
+  const terminal = inFd >= 0 && isTerminal(stdin);
+  return { outFd, inFd, escape: terminal, ...(terminal ? { restore: rawMode(stdin) } : {}) };
+}
+
+const hasDescriptor = (fd: number): boolean => statusFlags(fd) >= 0;
+const isFile = (fd: number): boolean => fstatSync(fd).isFile();
+
+function openSocket(path: string): FarEnd {
+  let listenFd: number;
+  try {
+    listenFd = listenUnix(path, 1);
+  } catch (error) {
+    if (!(error instanceof SystemError && error.code === "EADDRINUSE" && isStaleSocket(path))) {
+      throw error;
+    }
+    unlink(path);
+    listenFd = listenUnix(path, 1);
+  }
+  return { listenFd, remove: () => removeQuietly(path) };
+}
+
+/** Somebody may have cleaned up before us. */
+function removeQuietly(path: string): void {
+  try {
+    unlink(path);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+  }
+}

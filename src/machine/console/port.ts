@@ -1,0 +1,232 @@
+/**
+ * The far end of a character device, on an I/O worker: takes the guest's output from one ring to a terminal, file, pty
+ * or socket, and brings input to the other. It never blocks the worker. Output is not lost: what a present client does
+ * not take waits in the ring (then the guest's transmitter is busy); with no client the last 1 MiB is kept for the next.
+ */
+import { ByteRing } from "../../bus/byte-ring.ts";
+import type { EventRing } from "../../bus/event-ring.ts";
+import { EventKind, LogLevel } from "../../bus/events.ts";
+import { sharedAddress } from "../../ffi/block.ts";
+import { monotonicNs } from "../../ffi/clock.ts";
+import { Epoll, type EpollSet } from "../../ffi/epoll.ts";
+import { close, duplicate, writeSome } from "../../ffi/file.ts";
+import { Errno, errnoName, SystemError } from "../../ffi/libc.ts";
+import { acceptUnix, sendSome } from "../../ffi/unix-socket.ts";
+import type { ConsoleSpec } from "../spec.ts";
+import { Backlog } from "./backlog.ts";
+import { InputPump } from "./input.ts";
+
+const backlogBytes = 1024 * 1024;
+/** A client that takes nothing for this long loses its attachment. */
+const stalledNs = 5e9;
+const pollDetachedMs = 100;
+
+/** The device's side, called under the device's lock. */
+export interface ConsoleDevice {
+  /** Bytes have come into the input ring. */
+  inputArrived(): void;
+  /** The output ring has room again. */
+  transmitterReady(): void;
+}
+
+/** The tokens that a port puts into the worker's epoll set, from its base. */
+export const PortToken = { output: 0, input: 1, listen: 2, count: 3 } as const;
+
+export class ConsolePort {
+  readonly #output: ByteRing;
+  readonly #outputAddress: number;
+  readonly #backlog = new Backlog(backlogBytes);
+  readonly #input: InputPump;
+  /** Where output goes now; -1 with nobody there. */
+  #out: number;
+  /** A client's second descriptor, for input. */
+  #in = -1;
+  #watchingOut = false;
+  #stalledSince = 0;
+  #broken = false;
+  /** The ring was found full of output when last looked at: the device may wait for room. */
+  #wasFull = false;
+
+  constructor(
+    readonly spec: ConsoleSpec,
+    readonly device: ConsoleDevice,
+    readonly epoll: EpollSet,
+    readonly tokenBase: number,
+    readonly events: EventRing,
+  ) {
+    this.#output = new ByteRing(spec.output);
+    this.#outputAddress = sharedAddress(spec.output) + ByteRing.dataOffset;
+    const token = tokenBase + PortToken.input;
+    const ring = new ByteRing(spec.input);
+    this.#input = new InputPump(ring, epoll, token, spec.escape, this.#isClient, () =>
+      events.emit(EventKind.quit, 0, 0),
+    );
+    this.#out = spec.mode === "pty" ? -1 : spec.outFd;
+    if (spec.inFd >= 0 && spec.mode !== "pty") this.#input.attach(spec.inFd);
+    if (spec.listenFd >= 0) epoll.add(spec.listenFd, Epoll.in, tokenBase + PortToken.listen);
+  }
+
+  /** An event of one of this port's tokens. */
+  handle(token: number): void {
+    if (token === PortToken.listen) this.#accept();
+    else if (token === PortToken.output) this.#unwatchOut();
+  }
+
+  /** Moves what can be moved both ways. The ms after which to call again; -1: when an event comes. */
+  pump(): number {
+    if (this.spec.mode === "pty") this.#lookForPtyClient();
+    const again = this.#pumpInput();
+    const wait = this.#pumpOutput();
+    if (wait < 0) return again;
+    return again < 0 ? wait : Math.min(wait, again);
+  }
+
+  /** Whether output waits for someone who is there to take it. */
+  get busy(): boolean {
+    return this.#out >= 0 && !this.#broken && this.#output.length + this.#backlog.length > 0;
+  }
+
+  #pumpInput(): number {
+    const again = this.#input.pump();
+    if (this.#input.takeArrived()) this.device.inputArrived();
+    if (this.#isClient && this.#out >= 0 && this.#input.hungUp) this.#detach();
+    return again;
+  }
+
+  get #isClient(): boolean {
+    return this.spec.mode === "socket" || this.spec.mode === "pty";
+  }
+
+  #pumpOutput(): number {
+    if (!this.#output.ready) this.#wasFull = true;
+    for (;;) {
+      if (this.#out < 0 || this.#broken) this.#keep();
+      else if (!this.#drain()) return this.#waitForClient();
+      if (this.#wasFull) {
+        this.#wasFull = false;
+        this.device.transmitterReady();
+      }
+      if (this.#output.sleep()) break;
+    }
+    return this.spec.mode === "pty" && this.#out < 0 ? pollDetachedMs : -1;
+  }
+
+  /** Nobody is there: the backlog gets it, or nobody where no client can ever come. */
+  #keep(): void {
+    const { readAt, contiguous } = this.#output;
+    if (this.#isClient) {
+      this.#backlog.append(this.#output.bytes.subarray(readAt, readAt + contiguous));
+    }
+    this.#output.consume(contiguous);
+  }
+
+  /** Writes backlog, then ring. False when the other end takes no more now. */
+  #drain(): boolean {
+    while (this.#backlog.length > 0) {
+      const count = this.#write(this.#backlog.address, this.#backlog.contiguous);
+      if (count === 0) return false;
+      if (count < 0) return true;
+      this.#backlog.drop(count);
+    }
+    while (this.#output.length > 0) {
+      const address = this.#outputAddress + this.#output.readAt;
+      const count = this.#write(address, this.#output.contiguous);
+      if (count === 0) return false;
+      if (count < 0) return true;
+      this.#output.consume(count);
+    }
+    return true;
+  }
+
+  /** How many bytes went; 0 when it must wait; -1 when that end is gone. */
+  #write(address: number, length: number): number {
+    if (length === 0) return 0;
+    const write = this.spec.mode === "socket" ? sendSome : writeSome;
+    const count = write(this.#out, address, length);
+    if (count > 0) {
+      this.#stalledSince = 0;
+      return count;
+    }
+    if (count === -Errno.EAGAIN) return 0;
+    if (count === -Errno.EINTR) return this.#write(address, length);
+    this.#lostEnd(-count);
+    return -1;
+  }
+
+  #lostEnd(error: number): void {
+    if (this.#isClient) return this.#detach();
+    this.#broken = true;
+    const text = `${this.spec.name}: output is lost from here on: ${errnoName(error)}`;
+    this.events.emit(EventKind.outputLost, LogLevel.warn, 0, text);
+  }
+
+  /** A client is there and takes nothing: wait for it, but not for ever. */
+  #waitForClient(): number {
+    const now = monotonicNs();
+    if (this.#stalledSince === 0) this.#stalledSince = now;
+    if (!this.#watchingOut && this.spec.mode !== "file") this.#watchOut();
+    if (!this.#isClient) return this.#watchingOut ? -1 : pollDetachedMs;
+    const left = this.#stalledSince + stalledNs - now;
+    if (left > 0) return Math.ceil(left / 1e6);
+    const text = `${this.spec.name}: the client took nothing for 5 s and was detached`;
+    this.events.emit(EventKind.log, LogLevel.warn, 0, text);
+    this.#detach();
+    return 0;
+  }
+
+  #watchOut(): void {
+    try {
+      this.epoll.add(this.#out, Epoll.out, this.tokenBase + PortToken.output);
+      this.#watchingOut = true;
+    } catch (error) {
+      // a regular file cannot be waited on; it is polled
+      if (!(error instanceof SystemError)) throw error;
+    }
+  }
+
+  #unwatchOut(): void {
+    if (this.#watchingOut) this.epoll.remove(this.#out);
+    this.#watchingOut = false;
+  }
+
+  #accept(): void {
+    const client = acceptUnix(this.spec.listenFd);
+    if (client < 0) return;
+    this.epoll.remove(this.spec.listenFd); // one client at a time; the next waits in the backlog
+    this.#attach(client);
+  }
+
+  /** Output and input are waited on apart, so each has a descriptor of its own. */
+  #attach(fd: number): void {
+    this.#out = fd;
+    this.#in = duplicate(fd);
+    this.#stalledSince = 0;
+    this.#input.attach(this.#in);
+  }
+
+  #detach(): void {
+    const client = this.#out;
+    if (client < 0) return;
+    this.#unwatchOut();
+    this.#input.detach();
+    close(this.#in);
+    this.#in = -1;
+    this.#out = -1;
+    this.#stalledSince = 0;
+    if (this.spec.mode === "socket") {
+      close(client);
+      this.epoll.add(this.spec.listenFd, Epoll.in, this.tokenBase + PortToken.listen);
+    }
+  }
+
+  /** A pty has no accept: its master hangs up while nobody has the other end open. */
+  #lookForPtyClient(): void {
+    if (this.#out >= 0) return;
+    if (this.#input.hasPeer(this.spec.outFd)) this.#attach(this.spec.outFd);
+  }
+
+  /** Lets go of a client; the listening socket and the terminal belong to the main thread. */
+  close(): void {
+    if (this.#isClient) this.#detach();
+  }
+}

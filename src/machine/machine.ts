@@ -1,0 +1,211 @@
+/**
+ * One machine: from a configuration to running vCPUs, through pause, reset and the end. The main thread owns it. What
+ * the guest does arrives as events; `onEvent` hears each, and decides what a power-off or a failure means.
+ */
+
+import { EventRing, type MachineEvent } from "../bus/event-ring.ts";
+import { EventKind } from "../bus/events.ts";
+import { createTimerfd } from "../ffi/epoll.ts";
+import { createEventfd } from "../ffi/eventfd.ts";
+import { type Board, buildBoard, stateBytes } from "./board.ts";
+import { type BootPlan, openInput, prepareBoot } from "./boot.ts";
+import type { BootConfig } from "./config/vm.ts";
+import { openConsole } from "./console/open.ts";
+import { apicId } from "./cpuid.ts";
+import { GuestMemory } from "./guest-memory.ts";
+import { openHostKvm } from "./kvm-host.ts";
+import { Owned } from "./owned.ts";
+import { createBacking } from "./ram-backing.ts";
+import { type MachineSpec, ThreadNumber } from "./spec.ts";
+import { MachineThreads } from "./threads.ts";
+import { applyBootState } from "./vcpu-state.ts";
+import { createVirtualMachine, topologyOf, type VirtualMachine } from "./virtual-machine.ts";
+
+export type MachineState = "created" | "running" | "paused" | "stopped";
+
+/** What the machine's owner is told. */
+export interface MachineListener {
+  onEvent(event: MachineEvent): void;
+  /** Lines for the log that came up while booting. */
+  onNote(text: string): void;
+}
+
+export class Machine {
+  readonly #owned = new Owned();
+  readonly #threads: MachineThreads;
+  readonly #events: EventRing;
+  readonly #plan: BootPlan;
+  readonly #vm: VirtualMachine;
+  readonly #board: Board;
+  readonly #restoreTerminal: () => void;
+  readonly vcpus: number;
+  /** The path of the serial port's pty, if it has one. */
+  readonly serialPath: string | undefined;
+  #state: MachineState = "created";
+  /** Lifecycle steps run one after another. */
+  #queue: Promise<unknown> = Promise.resolve();
+
+  /** Opens and builds everything; nothing runs yet. Throws ConfigError, KernelError, KvmError, MemoryError; then nothing is left. */
+  constructor(
+    readonly config: BootConfig,
+    readonly listener: MachineListener,
+  ) {
+    const owned = this.#owned;
+    this.vcpus = config.cpus.boot_vcpus;
+    try {
+      const kvm = owned.fd(openHostKvm());
+      const kernel = owned.file(openInput("--kernel", config.payload.kernel));
+      const { initramfs: initramfsPath } = config.payload;
+      const initramfs =
+        initramfsPath === undefined
+          ? undefined
+          : owned.file(openInput("--initramfs", initramfsPath));
+      const console = openConsole("--serial", config.serial);
+      if (console) owned.add(() => console.close());
+      this.serialPath = console?.path;
+      this.#restoreTerminal = console?.restore ?? (() => {});
+
+      // the threads load their code while the rest is set up
+      this.#threads = new MachineThreads(this.vcpus, (name, why) => this.#threadDied(name, why));
+      owned.add(() => void this.#threads.terminate());
+
+      const backing = createBacking(config.memory);
+      owned.add(() => backing.close());
+      const memory = new GuestMemory(config.memory.size, backing);
+      this.#vm = createVirtualMachine(kvm, config.cpus, memory, owned);
+
+      const spec: MachineSpec = {
+        vmFd: this.#vm.fd,
+        vcpuFds: this.#vm.vcpus,
+        runPageBytes: this.#vm.runPageBytes,
+        syncRegs: this.#vm.syncRegs,
+        ram: memory.regions,
+        state: new SharedArrayBuffer(stateBytes),
+        events: new SharedArrayBuffer(EventRing.byteLength),
+        control: this.#threads.control,
+        serial: console?.spec,
+        ioWakeFd: owned.fd(createEventfd()),
+        rtcTimerFd: owned.fd(createTimerfd()),
+      };
+      this.#events = new EventRing(spec.events, ThreadNumber.main);
+      this.#board = buildBoard(spec, this.#events);
+      this.#board.reset();
+      this.#threads.assign(spec);
+
+      this.#plan = {
+        kernel,
+        initramfs,
+        cmdline: config.payload.cmdline ?? "",
+        entry: config.payload.kernel_entry,
+        memory,
+        cpus: cpusOf(config),
+        serial: console !== undefined,
+      };
+      this.#load();
+    } catch (error) {
+      owned.close();
+      throw error;
+    }
+    void this.#listen();
+  }
+
+  get state(): MachineState {
+    return this.#state;
+  }
+
+  /** Lets the vCPUs in. */
+  boot(): void {
+    this.#threads.run();
+    this.#state = "running";
+  }
+
+  /** Stops the vCPUs; resolves when all stand still, with every access complete. */
+  pause(): Promise<void> {
+    return this.#step(async () => {
+      if (this.#state !== "running") return;
+      await this.#threads.parkVcpus();
+      this.#state = "paused";
+    });
+  }
+
+  resume(): Promise<void> {
+    return this.#step(async () => {
+      if (this.#state !== "paused") return;
+      this.#threads.runVcpus();
+      this.#state = "running";
+    });
+  }
+
+  /** As the reset button: the same machine starts over, in the same threads. `stopped` is called when its past is over. */
+  reset(stopped: () => void = () => {}): Promise<void> {
+    return this.#step(async () => {
+      if (this.#state === "stopped") return;
+      await this.#threads.parkVcpus();
+      stopped();
+      this.#plan.memory.discard();
+      this.#board.reset();
+      this.#vm.reset();
+      this.#load();
+      this.#threads.runVcpus();
+      this.#state = "running";
+    });
+  }
+
+  /** Ends the threads, with the guest's last output written, and frees everything. */
+  stop(): Promise<void> {
+    return this.#step(async () => {
+      if (this.#state === "stopped") return;
+      this.#state = "stopped";
+      try {
+        await this.#threads.leave();
+        await this.#threads.terminate();
+      } finally {
+        this.#owned.close();
+        this.#events.emit(EventKind.stopped, 0, 0);
+      }
+    });
+  }
+
+  /** Gives a terminal its mode back, now; for every way the process may end. */
+  restoreTerminal(): void {
+    this.#restoreTerminal();
+  }
+
+  #load(): void {
+    const boot = prepareBoot(this.#plan);
+    for (const note of boot.notes) this.listener.onNote(note);
+    applyBootState(this.#vm.vcpus[0]!, boot);
+    this.#board.expectFirstEntry();
+  }
+
+  #step<T>(run: () => Promise<T>): Promise<T> {
+    const step = this.#queue.then(run);
+    this.#queue = step.catch(() => {});
+    return step;
+  }
+
+  /** Turns the ring into calls, until the machine is stopped and the ring is empty. */
+  async #listen(): Promise<void> {
+    for (;;) {
+      for (let event = this.#events.take(); event; event = this.#events.take()) {
+        this.listener.onEvent(event);
+      }
+      if (this.#state === "stopped") return;
+      await this.#events.arrival();
+    }
+  }
+
+  #threadDied(name: string, why: string): void {
+    if (this.#state === "stopped") return;
+    this.#events.emit(EventKind.threadFailed, 0, 0, `${name}: ${why}`);
+  }
+}
+
+/** Every vCPU that the machine can have; those present at boot are enabled. */
+function cpusOf(config: BootConfig): BootPlan["cpus"] {
+  const topology = topologyOf(config.cpus);
+  return Array.from({ length: config.cpus.max_vcpus }, (_, index) => ({
+    apicId: apicId(index, topology),
+    enabled: index < config.cpus.boot_vcpus,
+  }));
+}

@@ -1,0 +1,55 @@
+/**
+ * One machine as plain data: numbers, strings, descriptors and SharedArrayBuffers. Every thread builds the same object
+ * graph from it (see board.ts), so it is all that a worker is sent.
+ */
+import type { RamRegion } from "./guest-memory.ts";
+
+/** Where a character device's far end is, opened by the main thread. */
+export interface ConsoleSpec {
+  readonly name: string;
+  readonly mode: "null" | "tty" | "file" | "pty" | "socket";
+  /** Written to; -1 when there is nowhere (null) or not yet (socket). */
+  readonly outFd: number;
+  /** Read from; -1 when nothing can come. */
+  readonly inFd: number;
+  /** A listening unix socket; -1 otherwise. */
+  readonly listenFd: number;
+  /** The escape key is live: input is a person's terminal. */
+  readonly escape: boolean;
+  /** Rings between the device and its console. */
+  readonly output: SharedArrayBuffer;
+  readonly input: SharedArrayBuffer;
+}
+
+export interface MachineSpec {
+  readonly vmFd: number;
+  readonly vcpuFds: readonly number[];
+  readonly runPageBytes: number;
+  /** Registers can come with an exit (KVM_CAP_SYNC_REGS). */
+  readonly syncRegs: boolean;
+  readonly ram: readonly RamRegion[];
+  /** All registers of all devices. */
+  readonly state: SharedArrayBuffer;
+  readonly events: SharedArrayBuffer;
+  /** Thread control words: vCPU 0, 1, …, then the I/O worker. */
+  readonly control: SharedArrayBuffer;
+  /** The serial port, absent with `--serial off`. */
+  readonly serial: ConsoleSpec | undefined;
+  /** eventfd that wakes the I/O worker. */
+  readonly ioWakeFd: number;
+  /** timerfd of the RTC's interrupts. */
+  readonly rtcTimerFd: number;
+}
+
+/** Numbers of the threads in events' `source` and in the control words. */
+export const ThreadNumber = {
+  vcpu: (index: number): number => index,
+  io: (spec: MachineSpec): number => spec.vcpuFds.length,
+  main: 0xffff,
+} as const;
+
+/** The name of a thread, as /proc and the log show it. */
+export function threadName(source: number, vcpus: number): string {
+  if (source === ThreadNumber.main) return "main";
+  return source < vcpus ? `vcpu${source}` : `io${source - vcpus}`;
+}

@@ -1,0 +1,99 @@
+/** The worker threads of one machine, as the main thread sees them: started early, asked, waited for. */
+import { Worker } from "node:worker_threads";
+import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
+import { signalEventfd } from "../ffi/eventfd.ts";
+import { kick } from "../ffi/signals.ts";
+import { ioWorkerUrl, vcpuWorkerUrl } from "../workers.ts";
+import type { MachineSpec } from "./spec.ts";
+
+/** Far above what a thread needs, even on a crowded host with 254 of them. */
+const patienceMs = 60_000;
+
+export class MachineThreads {
+  readonly control: SharedArrayBuffer;
+  readonly #vcpus: Worker[];
+  readonly #io: Worker;
+  #controls: ThreadControl[] = [];
+  #spec: MachineSpec | undefined;
+
+  /** Starts the threads at once: they load their code while the main thread sets the machine up. */
+  constructor(
+    readonly vcpus: number,
+    onDeath: (name: string, why: string) => void,
+  ) {
+    this.control = new SharedArrayBuffer(ThreadControl.bytesFor(vcpus + 1));
+    const start = (url: URL, name: string) => {
+      const worker = new Worker(url, { name });
+      worker.on("error", (error) => onDeath(name, String(error)));
+      return worker;
+    };
+    this.#vcpus = Array.from({ length: vcpus }, (_, i) => start(vcpuWorkerUrl, `vcpu${i}`));
+    this.#io = start(ioWorkerUrl, "io0");
+  }
+
+  /** Hands the machine to the threads; each parks when it is ready. */
+  assign(spec: MachineSpec): void {
+    this.#spec = spec;
+    this.#controls = Array.from(
+      { length: this.vcpus + 1 },
+      (_, thread) => new ThreadControl(this.control, thread),
+    );
+    for (const [index, worker] of this.#vcpus.entries()) worker.postMessage({ spec, index });
+    this.#io.postMessage({ spec });
+  }
+
+  /** vCPUs enter the guest; the I/O worker serves. */
+  run(): void {
+    this.#ask(this.#ioControl, Ask.run);
+    for (const vcpu of this.#vcpuControls) this.#ask(vcpu, Ask.run);
+  }
+
+  runVcpus(): void {
+    for (const vcpu of this.#vcpuControls) this.#ask(vcpu, Ask.run);
+  }
+
+  /** Resolves when every vCPU stands outside KVM_RUN with nothing half done. */
+  async parkVcpus(): Promise<void> {
+    for (const vcpu of this.#vcpuControls) this.#ask(vcpu, Ask.park);
+    await this.#all(this.#vcpuControls, [ThreadState.parked], "stop");
+  }
+
+  async parkIo(): Promise<void> {
+    this.#ask(this.#ioControl, Ask.park);
+    await this.#all([this.#ioControl], [ThreadState.parked], "stop");
+  }
+
+  /** Resolves when every thread has said that it is out and holds nothing; the workers are ended then. */
+  async leave(): Promise<void> {
+    for (const control of this.#controls) this.#ask(control, Ask.leave);
+    await this.#all(this.#controls, [ThreadState.gone], "end");
+  }
+
+  /** Ends the runtime's side of the threads, for a process that goes on. */
+  async terminate(): Promise<void> {
+    await Promise.all([...this.#vcpus, this.#io].map((worker) => worker.terminate()));
+  }
+
+  get #vcpuControls(): ThreadControl[] {
+    return this.#controls.slice(0, this.vcpus);
+  }
+  get #ioControl(): ThreadControl {
+    return this.#controls[this.vcpus]!;
+  }
+
+  /** The word first, then the wake-up: a thread that has not started yet reads the word before it runs. */
+  #ask(control: ThreadControl, what: number): void {
+    control.ask(what);
+    if (control === this.#ioControl) signalEventfd(this.#spec!.ioWakeFd);
+    else if (control.threadId !== 0) kick(control.threadId);
+  }
+
+  async #all(controls: ThreadControl[], states: readonly number[], what: string): Promise<void> {
+    for (const control of controls) {
+      const state = await control.reaches(states, patienceMs);
+      const number = this.#controls.indexOf(control);
+      const name = number < this.vcpus ? `vcpu${number}` : "io0";
+      if (state === undefined) throw new Error(`${name} did not ${what} within ${patienceMs} ms`);
+    }
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * A vCPU: KVM_RUN, and the bus for whatever exits. The thread serves each exit in place and goes straight back; it stops
+ * only when KVM_RUN has just returned for a signal, so that no access is left half done (see ARCHITECTURE.md, parking).
+ */
+
+import { EventRing } from "../bus/event-ring.ts";
+import { EventKind } from "../bus/events.ts";
+import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
+import { windowOn } from "../ffi/block.ts";
+import { Entered, enterGuest } from "../ffi/kvm.ts";
+import { MapFlag, mmap, munmap, Prot } from "../ffi/memory.ts";
+import {
+  awaitKick,
+  blockKick,
+  consumeKick,
+  nameThread,
+  openKickInGuest,
+  threadId,
+} from "../ffi/signals.ts";
+import { buildBoard } from "./board.ts";
+import { ExitServer } from "./exits.ts";
+import type { MachineSpec } from "./spec.ts";
+
+/** Runs vCPU `index` until it is asked to leave. Errors end in the event ring, never in an exception. */
+export function runVcpuThread(spec: MachineSpec, index: number): void {
+  const control = new ThreadControl(spec.control, index);
+  const events = new EventRing(spec.events, index);
+  try {
+    nameThread(`vcpu${index}`);
+    const formerMask = blockKick();
+    control.threadId = threadId();
+    const vcpu = spec.vcpuFds[index]!;
+    const page = mmap(0, spec.runPageBytes, Prot.read | Prot.write, MapFlag.shared, vcpu);
+    const exits = new ExitServer(
+      windowOn(page, spec.runPageBytes),
+      vcpu,
+      buildBoard(spec, events),
+      events,
+      index,
+      spec.syncRegs,
+    );
+    openKickInGuest(vcpu, formerMask);
+    while (park(control)) {
+      control.say(ThreadState.running);
+      exits.starts();
+      run(vcpu, control, exits);
+    }
+    munmap(page, spec.runPageBytes);
+    control.say(ThreadState.gone);
+  } catch (error) {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    events.emit(EventKind.threadFailed, 0, 0, text);
+    control.say(ThreadState.failed);
+  }
+}
+
+/** Stands still until asked to run (true) or to leave (false). */
+function park(control: ThreadControl): boolean {
+  for (;;) {
+    const asked = control.asked;
+    if (asked !== Ask.park) return asked === Ask.run;
+    control.say(ThreadState.parked);
+    awaitKick();
+  }
+}
+
+/** Runs the guest until something else is asked. */
+function run(vcpu: number, control: ThreadControl, exits: ExitServer): void {
+  for (;;) {
+    if (enterGuest(vcpu) === Entered.exit) {
+      if (exits.serve()) continue;
+      control.askSelfToPark();
+    } else {
+      consumeKick();
+    }
+    if (control.asked !== Ask.run) return;
+  }
+}

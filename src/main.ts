@@ -1,0 +1,40 @@
+/** The entry: reads the command line, runs what it asks for, and turns whatever goes wrong into one line and an exit code. */
+import { runBoot } from "./cli/boot.ts";
+import { parseCommandLine } from "./cli/command-line.ts";
+import { ExitCode } from "./exit-codes.ts";
+import { monotonicNs } from "./ffi/clock.ts";
+import { levelOf, log } from "./log.ts";
+import type { VmmOptions } from "./machine/config/vmm.ts";
+
+/** When the runtime started, on the monotonic clock. */
+const startNs = monotonicNs() - performance.now() * 1e6;
+
+function openLog({ verbosity, logFormat, logFile }: VmmOptions): void {
+  log.setLevel(levelOf(verbosity));
+  log.setFormat(logFormat);
+  if (logFile !== undefined) log.openFile(logFile);
+}
+
+async function main(): Promise<number> {
+  const line = parseCommandLine(process.argv.slice(2));
+  switch (line.kind) {
+    case "print":
+      process.stdout.write(`${await line.text()}\n`);
+      return line.exitCode;
+    case "command":
+      openLog(line.options);
+      return line.run();
+    case "boot":
+      openLog(line.options);
+      return runBoot(line.config, line.options, startNs);
+  }
+}
+
+try {
+  process.exit(await main());
+} catch (error) {
+  const { message, exitCode = ExitCode.internal, stack } = error as Error & { exitCode?: number };
+  if (exitCode === ExitCode.internal) log.debug(stack ?? message);
+  process.stderr.write(`chv: ${message}\n`);
+  process.exit(exitCode);
+}
