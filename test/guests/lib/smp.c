@@ -36,6 +36,8 @@ void ap_main(u32 cpu)
 
 u32 smp_start(u32 count)
 {
+	if (online) /* an earlier test of this boot started them */
+		return online + 1;
 	volatile u8 *low = (volatile u8 *)TRAMPOLINE;
 	for (u32 i = 0; i < (u32)(trampoline_end - trampoline); i++)
 		low[i] = trampoline[i];

@@ -3,8 +3,8 @@
 #define WAIT_H
 #include "io.h"
 
-/* About 20 to 40 s on the TSCs of today: an interrupt that never comes, not one that is late on a busy host. */
-#define PATIENCE (1ul << 36)
+/* About 5 to 10 s on the TSCs of today: an interrupt that never comes, not one that is late on a busy host. */
+#define PATIENCE (1ul << 34)
 
 /* Waits until `condition`; gives whether it came true. */
 #define WAIT(condition)                                            \

@@ -1,0 +1,32 @@
+/*
+ * The suite: tests chosen by `test=NAME,NAME` on the command line, run in that order. Each says `ok NAME`, or one line
+ * `not ok NAME: WHAT got GOT expected EXPECTED` for each thing that was wrong. Failures are told after the test, when
+ * the serial port, which may itself be under test, works again.
+ */
+#ifndef TEST_H
+#define TEST_H
+#include "../lib/boot.h"
+#include "../lib/io.h"
+#include "../lib/print.h"
+#include "../lib/wait.h"
+
+struct test {
+	const char *name;
+	void (*run)(void);
+};
+
+#define TEST(function, title)                                                           \
+	static void function(void);                                                     \
+	static const struct test function##_entry                                       \
+		__attribute__((section(".tests"), used, aligned(8))) = { title, function }; \
+	static void function(void)
+
+/* `what` must outlive the test: a literal. */
+void expect(const char *what, u64 got, u64 expected);
+/* Whether anything went wrong in the test that runs. */
+int failing(void);
+
+/* The serial port as `print` needs it: no interrupts, no loopback, 8 data bits, no FIFO. */
+void serial_quiet(void);
+
+#endif
