@@ -5,7 +5,7 @@ import { VmConfigSchema } from "../machine/config/vm.ts";
 import { VmmOptionsSchema } from "../machine/config/vmm.ts";
 import type { Command } from "./commands.ts";
 import { actions, type Option, optionsOf } from "./option-table.ts";
-import { isUnbuilt, keyRows, optionHint, optionPreset } from "./reference.ts";
+import { keyRows, optionHint, optionPreset, unbuiltNote } from "./reference.ts";
 
 /** The whole text, without colours unless stdout is a terminal; no newline at the end. */
 export async function helpText(
@@ -20,8 +20,11 @@ export async function helpText(
 /** An option as citty declares it. */
 function declare(option: Option): [string, ArgDef] {
   const { name, short, kind } = option;
-  const later = isUnbuilt(option) ? " (not built in this version)" : "";
-  const common = { description: option.description + later, ...(short && { alias: short }) };
+  const note = unbuiltNote(option);
+  const common = {
+    description: option.description + (note && ` (${note})`),
+    ...(short && { alias: short }),
+  };
   if (kind === "action" || kind === "count" || kind === "switch") {
     return [name, { type: "boolean", ...common }];
   }
@@ -80,7 +83,7 @@ async function one(name: string, command: Command): Promise<string> {
 function keySection(options: readonly Option[]): string {
   const blocks = options.flatMap((option) => {
     const rows = keyRows(option);
-    if (rows.length === 0 || isUnbuilt(option)) return [];
+    if (rows.length === 0 || unbuiltNote(option) !== "") return [];
     const width = Math.max(...rows.map(({ key }) => key.length));
     const lines = rows.map(({ key, meaning, preset }) => {
       const note = preset === "" || preset === "required" ? preset : `default: ${preset}`;

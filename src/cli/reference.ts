@@ -53,13 +53,16 @@ function preset({ shape, default: value }: FieldShape): string {
   return String(bytes);
 }
 
+const also = ({ spelling: { aliases = [] } }: FieldShape) =>
+  aliases.map((alias) => `; also ${alias}=`).join("");
+
 /** A key of an option's value: `size=SIZE`, what it means, and its default or "required". */
 export function keyRows(option: Option): { key: string; meaning: string; preset: string }[] {
   const object = option.field && objectOf(option.field);
   if (object === undefined) return [];
   return keysOf(object).map(({ key, path, field }) => ({
     key: `${key}=${valueHint(field)}`,
-    meaning: field.description,
+    meaning: field.description + also(field),
     // A field of a nested object is required with its siblings only.
     preset: field.required && path.length === 1 ? "required" : preset(field),
   }));
@@ -73,8 +76,12 @@ export function optionPreset({ field }: Option): string {
   return value === undefined ? "" : kebab(String(value));
 }
 
-/** Whether a boot refuses the option: its device comes in a later version. */
-export const isUnbuilt = ({ name }: Option) => unbuilt.some(({ option }) => option === `--${name}`);
+/** Whether a boot refuses the option, in words; empty when it does not. */
+export function unbuiltNote({ name }: Option): string {
+  const entry = unbuilt.find(({ option }) => option === `--${name}`);
+  if (entry === undefined) return "";
+  return `not built in this version${entry.except ? ` but for ${entry.except}` : ""}`;
+}
 
 const cell = (text: string) => text.replaceAll("|", "\\|");
 
@@ -87,8 +94,8 @@ export function referenceTables(): string {
     const hint = takesValue ? ` ${optionHint(option)}` : "";
     const short = option.short === undefined ? "" : `\`-${option.short}\`, `;
     const again = option.kind === "list" ? "; several values, or repeated" : "";
-    const later = isUnbuilt(option) ? "; refused: not built in this version" : "";
-    const meaning = cell(option.description) + again + later;
+    const note = unbuiltNote(option);
+    const meaning = cell(option.description) + again + (note && `; ${note}`);
     lines.push(
       `| ${short}\`--${option.name}${cell(hint)}\` | ${meaning} | ${optionPreset(option)} |`,
     );
