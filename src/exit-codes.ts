@@ -1,7 +1,8 @@
 /**
- * How chv ends: the one table of exit codes of the whole program, and the two errors that speak of the user's input.
- * docs/exit-codes.md holds the same rows, and a test compares them. Codes below 128 are the shell's and the guest's own
- * (`chv run` hands a command's status on); 128 and more up to 239 are signals, as shells count them.
+ * How chv ends: the one table of exit codes of the whole program, and the two errors that speak of
+ * the user's input. docs/exit-codes.md holds the same rows, and a test compares them. Codes below
+ * 128 are the shell's and the guest's own (`chv run` hands a command's status on); 128 and more up
+ * to 239 are signals, as shells count them.
  */
 
 /** Name, code, meaning: in the order of the codes. */
@@ -26,7 +27,9 @@ type Codes = { readonly [R in Row as R[0]]: R[1] };
 /** The same rows by name: `ExitCode.usage` is 240. */
 export const ExitCode = Object.fromEntries(exitCodes.map(([name, code]) => [name, code])) as Codes;
 
-/** The text cannot be read: an unknown option or key, a value that is none, an option given twice. */
+/**
+ * The text cannot be read: an unknown option or key, a value that is none, an option given twice.
+ */
 export class UsageError extends Error {
   override readonly name = "UsageError";
   readonly exitCode = ExitCode.usage;
@@ -39,7 +42,10 @@ export class UsageError extends Error {
   }
 }
 
-/** The text reads well, but there is no such machine: values out of range, options that contradict each other. */
+/**
+ * The text reads well, but there is no such machine: values out of range, options that contradict
+ * each other.
+ */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
   readonly exitCode = ExitCode.configuration;

@@ -1,10 +1,12 @@
 /**
- * The log of the process: lines on stderr or in a file, never on stdout, which is the guest's. Text lines are those that
- * Cloud Hypervisor's drivers scan, `chv: 0.412003s: vcpu0 WARN:src/machine/vcpu.ts:88 -- text`; `json` writes the same
- * as one object a line: `{"seconds":0.412003,"thread":"vcpu0","level":"warn","file":…,"line":88,"text":…}`.
+ * The log of the process: lines on stderr or in a file, never on stdout, which is the guest's. Text
+ * lines are those that Cloud Hypervisor's drivers scan, `chv: 0.412003s: vcpu0
+ * WARN:src/machine/vcpu.ts:88 -- text`; `json` writes the same as one object a line:
+ * `{"seconds":0.412003,"thread":"vcpu0","level":"warn","file":…,"line":88,"text":…}`.
  *
- * The main thread alone writes. A worker's line comes to it as an event and is given to `writeRecord` with the worker's
- * own thread name and time. Seconds count from the start of the process.
+ * The main thread alone writes. A worker's line comes to it as an event and is given to
+ * `writeRecord` with the worker's own thread name and time. Seconds count from the start of the
+ * process.
  */
 import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { LogLevel } from "./bus/events.ts";
@@ -143,7 +145,10 @@ export class Logger {
   }
 }
 
-/** One line, without its newline. Control characters in the text are shown as \xNN: it may come from a guest. */
+/**
+ * One line, without its newline. Control characters in the text are shown as \xNN: it may come from
+ * a guest.
+ */
 export function formatRecord(record: LogRecord, format: LogFormat): string {
   const { level, thread, seconds, file, line, text } = record;
   const time = seconds.toFixed(6);
@@ -161,8 +166,9 @@ const printable = (text: string) =>
   text.replace(control, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
 
 /**
- * File and line of a frame of a stack: `depth` 1 is where the stack was taken, 3 the caller of a method of the logger.
- * A path is given from `src/` on; in a binary without source maps it is the binary's own name.
+ * File and line of a frame of a stack: `depth` 1 is where the stack was taken, 3 the caller of a
+ * method of the logger. A path is given from `src/` on; in a binary without source maps it is the
+ * binary's own name.
  */
 export function callSite(stack: string, depth: number): { file: string; line: number } {
   const frame = stack.split("\n")[depth] ?? "";

@@ -1,16 +1,20 @@
 /**
- * The argument pass: argv cut into options, values, positionals and what follows `--`. It knows which options there are
- * and how each is given, nothing of what values mean.
+ * The argument pass: argv cut into options, values, positionals and what follows `--`. It knows
+ * which options there are and how each is given, nothing of what values mean.
  *
- * `--name VALUE` and `--name=VALUE` are the same; a value that begins with a dash needs the second form (a lone `-` does
- * not). A list option takes every argument up to the next that begins with a dash. Letters cluster (`-vvV`).
+ * `--name VALUE` and `--name=VALUE` are the same; a value that begins with a dash needs the second
+ * form (a lone `-` does not). A list option takes every argument up to the next that begins with a
+ * dash. Letters cluster (`-vvV`).
  */
 import { UsageError } from "../exit-codes.ts";
 import { nearest, quoted } from "./nearest.ts";
 import type { Option } from "./option-table.ts";
 
 export interface Arguments {
-  /** The values of each option that was given, in order; a count or a bare switch gives "on" each time. */
+  /**
+   * The values of each option that was given, in order; a count or a bare switch gives "on" each
+   * time.
+   */
   readonly given: ReadonlyMap<Option, readonly string[]>;
   readonly positionals: readonly string[];
   /** What follows `--`, byte for byte; undefined without one. */

@@ -73,34 +73,31 @@ class BootRun {
   }
 
   #hear(event: MachineEvent): void {
-    const { kind, timeNs, a, text } = event;
-    switch (kind) {
-      case EventKind.log:
-      case EventKind.outputLost:
-        return this.#logFor(event, a as Level, text);
-      case EventKind.firstEntry:
-        return this.#tell("vm", "first-run", timeNs);
-      case EventKind.kernelEntered:
-        return this.#tell("guest", "kernel", timeNs);
-      case EventKind.debugCode:
-        return this.#debugCode(event);
-      case EventKind.reset:
-        return this.#reset(event);
-      case EventKind.poweroff:
-        this.#tell("vm", "poweroff", timeNs);
-        return this.#ended.resolve({ code: ExitCode.ok });
-      case EventKind.quit:
-        return this.#ended.resolve({ code: ExitCode.ok });
-      case EventKind.badExit:
-        this.#tell("vm", "failed", timeNs, { reason: text });
-        return this.#ended.resolve({ code: ExitCode.bootFailed, why: text });
-      case EventKind.threadFailed:
-        return this.#ended.resolve({
-          code: ExitCode.internal,
-          why: `${this.#thread(event)} ended on an error of chv's own: ${text.replace(/\s+/g, " ")}`,
-        });
-    }
+    this.#handlers[event.kind]?.(event);
   }
+
+  readonly #handlers: Readonly<Record<number, (event: MachineEvent) => void>> = {
+    [EventKind.log]: (event) => this.#logFor(event),
+    [EventKind.outputLost]: (event) => this.#logFor(event),
+    [EventKind.firstEntry]: ({ timeNs }) => this.#tell("vm", "first-run", timeNs),
+    [EventKind.kernelEntered]: ({ timeNs }) => this.#tell("guest", "kernel", timeNs),
+    [EventKind.debugCode]: (event) => this.#debugCode(event),
+    [EventKind.reset]: (event) => this.#reset(event),
+    [EventKind.poweroff]: ({ timeNs }) => {
+      this.#tell("vm", "poweroff", timeNs);
+      this.#ended.resolve({ code: ExitCode.ok });
+    },
+    [EventKind.quit]: () => this.#ended.resolve({ code: ExitCode.ok }),
+    [EventKind.badExit]: ({ timeNs, text }) => {
+      this.#tell("vm", "failed", timeNs, { reason: text });
+      this.#ended.resolve({ code: ExitCode.bootFailed, why: text });
+    },
+    [EventKind.threadFailed]: (event) => {
+      const why = event.text.replace(/\s+/g, " ");
+      const text = `${this.#thread(event)} ended on an error of chv's own: ${why}`;
+      this.#ended.resolve({ code: ExitCode.internal, why: text });
+    },
+  };
 
   #debugCode({ a: code, timeNs }: MachineEvent): void {
     const range = debugCodeRange(code);
@@ -125,14 +122,15 @@ class BootRun {
     });
   }
 
-  #logFor(event: MachineEvent, level: Level, text: string): void {
+  /** A line of another thread; its level is the event's first number. */
+  #logFor(event: MachineEvent): void {
     log.writeRecord({
-      level,
+      level: event.a as Level,
       thread: this.#thread(event),
       seconds: (event.timeNs - this.startNs) / 1e9,
       file: "machine",
       line: 0,
-      text,
+      text: event.text,
     });
   }
 

@@ -1,6 +1,7 @@
 /**
- * The command line: argv in, what to do out. Nothing is opened and nothing is printed here; what is wrong is thrown as a
- * UsageError or a ConfigError, each with its exit code and a message of one line.
+ * The command line: argv in, what to do out. Nothing is opened and nothing is printed here; what is
+ * wrong is thrown as a UsageError or a ConfigError, each with its exit code and a message of one
+ * line.
  */
 import { version } from "../../package.json";
 import { ExitCode, UsageError } from "../exit-codes.ts";
@@ -52,7 +53,10 @@ export function parseCommandLine(
   return { kind: "boot", config: checkBoot(config, options), options };
 }
 
-/** A command's own arguments. Before its name stand only the options that are the process's, not the machine's. */
+/**
+ * A command's own arguments. Before its name stand only the options that are the process's, not the
+ * machine's.
+ */
 function parseCommand(
   argv: readonly string[],
   before: Arguments,
@@ -90,7 +94,10 @@ function parseCommand(
   };
 }
 
-/** The options before a command's name and after it, together; the two passes have tables of their own. */
+/**
+ * The options before a command's name and after it, together; the two passes have tables of their
+ * own.
+ */
 function mergeGiven(before: Arguments, after: Arguments): Map<Option, readonly string[]> {
   const merged = new Map(after.given);
   for (const [option, values] of before.given) {
@@ -131,7 +138,9 @@ function readOption(option: Option, values: readonly string[]): unknown {
   return option.kind === "list" ? values.map(read) : read(values[0]!);
 }
 
-/** A value without keys. Free text is taken byte for byte; it may be empty where the schema says so. */
+/**
+ * A value without keys. Free text is taken byte for byte; it may be empty where the schema says so.
+ */
 function readPlain(text: string, field: FieldShape, name: string): unknown {
   try {
     const value = field.shape.kind === "text" ? text : readValue(text, field);

@@ -1,6 +1,6 @@
 /**
- * The commands beside plain `chv`. A command has a schema of its own, of which its options are made; its code is loaded
- * when it runs.
+ * The commands beside plain `chv`. A command has a schema of its own, of which its options are
+ * made; its code is loaded when it runs.
  */
 
 import type { ObjectSchema } from "../machine/config/shape.ts";

@@ -1,4 +1,7 @@
-/** Help: what citty's `renderUsage` makes of the options, and under it the keys of their values, from the schema. */
+/**
+ * Help: what citty's `renderUsage` makes of the options, and under it the keys of their values,
+ * from the schema.
+ */
 import { type ArgDef, defineCommand, renderUsage } from "citty";
 import { description, version } from "../../package.json";
 import { VmConfigSchema } from "../machine/config/vm.ts";

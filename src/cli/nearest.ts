@@ -1,8 +1,8 @@
 /** The word that was probably meant. */
 
 /**
- * Edits between two words: insertions, deletions, replacements and swaps of neighbours (optimal string alignment
- * distance), each one edit.
+ * Edits between two words: insertions, deletions, replacements and swaps of neighbours (optimal
+ * string alignment distance), each one edit.
  */
 export function editDistance(a: string, b: string): number {
   let beforeLast: number[] = [];
@@ -26,7 +26,10 @@ export function editDistance(a: string, b: string): number {
   return last[b.length]!;
 }
 
-/** The longest word that is compared in full: what is longer is no slip of the finger, and the work is quadratic. */
+/**
+ * The longest word that is compared in full: what is longer is no slip of the finger, and the work
+ * is quadratic.
+ */
 const wordLimit = 64;
 
 /** The candidate with the fewest edits, the first of equals; undefined when there is none. */

@@ -1,9 +1,12 @@
-/** The options of a command, derived from its schema: which there are, how they are given, where their values go. */
+/**
+ * The options of a command, derived from its schema: which there are, how they are given, where
+ * their values go.
+ */
 import { type FieldShape, fieldsOf, kebab, type ObjectSchema } from "../machine/config/shape.ts";
 
 /**
- * How an option is given: `action` ends the parse (help, version), `count` has no value and counts, `switch` is a
- * boolean whose value may be left out, `value` takes one value, `list` several.
+ * How an option is given: `action` ends the parse (help, version), `count` has no value and counts,
+ * `switch` is a boolean whose value may be left out, `value` takes one value, `list` several.
  */
 export type OptionKind = "action" | "count" | "switch" | "value" | "list";
 

@@ -1,7 +1,7 @@
 /**
- * The option parser: `size=512M,shared=on` and a schema make an object. Keys, types, defaults and limits are the
- * schema's; the quoting rule is split.ts's. Text that cannot be read is a UsageError, a value that reads well but lies
- * outside its limits a ConfigError.
+ * The option parser: `size=512M,shared=on` and a schema make an object. Keys, types, defaults and
+ * limits are the schema's; the quoting rule is split.ts's. Text that cannot be read is a
+ * UsageError, a value that reads well but lies outside its limits a ConfigError.
  */
 import * as v from "valibot";
 import { ConfigError, UsageError } from "../exit-codes.ts";
@@ -13,8 +13,8 @@ import { readValue, shown, ValueError } from "./values.ts";
 type Json = Record<string, unknown>;
 
 /**
- * The object that an option's value stands for: complete, checked, with its defaults. `option` is the option's name for
- * messages, with its dashes.
+ * The object that an option's value stands for: complete, checked, with its defaults. `option` is
+ * the option's name for messages, with its dashes.
  */
 export function parseOptions<S extends ObjectSchema>(
   schema: S,
@@ -111,7 +111,10 @@ function imply(schema: ObjectSchema, object: Json): void {
 /** Issues that speak of a limit, not of the form. */
 const limits = new Set(["min_value", "max_value"]);
 
-/** The schema's word on a value that was read: defaults filled in, or an error with the first thing that is wrong. */
+/**
+ * The schema's word on a value that was read: defaults filled in, or an error with the first thing
+ * that is wrong.
+ */
 export function validate<S extends v.GenericSchema>(
   schema: S,
   value: unknown,

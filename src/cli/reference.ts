@@ -1,4 +1,7 @@
-/** The options and keys in words, for help and for docs/cli.md (a test compares that page with `referenceTables`). */
+/**
+ * The options and keys in words, for help and for docs/cli.md (a test compares that page with
+ * `referenceTables`).
+ */
 import { type FieldShape, kebab, keysOf, spellingOf } from "../machine/config/shape.ts";
 import { unbuilt } from "../machine/config/unbuilt.ts";
 import { VmConfigSchema } from "../machine/config/vm.ts";

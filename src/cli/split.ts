@@ -1,9 +1,9 @@
 /**
  * The quoting rule of option values. `a=1,b=2` is cut at its commas, except
- * - in a value that begins with a double quote, which runs to the closing one: the quotes go, and two quotes in it are
- *   one (`file="/a,b"`, `path="say ""hi"""`);
- * - inside square brackets, which may nest; they stay (`fd=[3,4]`). A value with a lone bracket needs quotes.
- * A quote elsewhere in a value is an ordinary character.
+ * - in a value that begins with a double quote, which runs to the closing one: the quotes go, and
+ *   two quotes in it are one (`file="/a,b"`, `path="say ""hi"""`);
+ * - inside square brackets, which may nest; they stay (`fd=[3,4]`). A value with a lone bracket
+ *   needs quotes. A quote elsewhere in a value is an ordinary character.
  */
 
 /** One part of an option's value: `key` is undefined when there is no `=`. */
@@ -48,7 +48,9 @@ function plainEnd(text: string, at: number): number {
   return text.length;
 }
 
-/** Where a key could end: the first `=` before any comma, quote or bracket; -1 when there is none. */
+/**
+ * Where a key could end: the first `=` before any comma, quote or bracket; -1 when there is none.
+ */
 function keyEnd(text: string, at: number): number {
   for (let i = at; i < text.length; i++) {
     const c = text[i];

@@ -1,9 +1,15 @@
-/** Reads one value's text as the schema's type says. What it cannot read is a UsageError without its place. */
+/**
+ * Reads one value's text as the schema's type says. What it cannot read is a UsageError without its
+ * place.
+ */
 import { type FieldShape, fieldsOf, kebab, type Shape } from "../machine/config/shape.ts";
 import { nearest, quoted } from "./nearest.ts";
 import { splitList } from "./split.ts";
 
-/** The text is no value of its field: what is wrong and what to write. The caller knows the option and key. */
+/**
+ * The text is no value of its field: what is wrong and what to write. The caller knows the option
+ * and key.
+ */
 export class ValueError extends Error {}
 
 const suffixes: Readonly<Record<string, number>> = {

@@ -5,7 +5,10 @@
  * memory (0x9fc00), or 0xf0000 to 0xfffff. The configuration table may be anywhere that the memory map reserves; with
  * 254 processors it is over 5 KiB long. There is no 8259 and so no PIC mode (IMCRP is clear).
  */
+
 import { array, bytes, struct, u8, u16, u32 } from "../ffi/struct.ts";
+import { ascii } from "./acpi/aml.ts";
+import { checksum } from "./acpi/table.ts";
 
 export const MpFloatingPointer = struct(
   "MP floating pointer",
@@ -118,16 +121,12 @@ export interface MpTable {
   readonly end: number;
 }
 
-const ascii = (text: string) => new TextEncoder().encode(text);
 const bytesOf = (entry: { view: DataView }) => new Uint8Array(entry.view.buffer);
 
 /** A struct with these values, as bytes. */
 function entry<T extends { view: DataView; at: number }>(type: new () => T, values: Partial<T>) {
   return bytesOf(Object.assign(new type(), values));
 }
-
-/** The byte that makes the sum of all bytes 0 modulo 256. */
-const checksum = (data: Uint8Array) => -data.reduce((sum, byte) => sum + byte, 0) & 0xff;
 
 function entries(platform: MpPlatform): Uint8Array[] {
   const { ioapic, cpus, pciBuses = [], pciInterrupts = [] } = platform;

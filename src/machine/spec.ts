@@ -15,7 +15,7 @@ export interface ConsoleSpec {
   /** A listening unix socket; -1 otherwise. */
   readonly listenFd: number;
   /** The escape key is live: input is a person's terminal. */
-  readonly escape: boolean;
+  readonly escapeKeys: boolean;
   /** Rings between the device and its console. */
   readonly output: SharedArrayBuffer;
   readonly input: SharedArrayBuffer;

@@ -2,12 +2,13 @@
  * The ACPI tables of a machine, ready to be written to guest RAM. Hardware-reduced ACPI, ACPI 6.5 chapters 4 and 5.
  */
 import { addr, bytes, struct, u8, u32 } from "../../ffi/struct.ts";
+import { ascii } from "./aml.ts";
 import { buildDsdt, buildXsdt } from "./dsdt.ts";
 import { buildFadt } from "./fadt.ts";
 import { buildMadt } from "./madt.ts";
 import { buildMcfg } from "./mcfg.ts";
 import type { AcpiPlatform } from "./platform.ts";
-import { ascii, checksum, oemId } from "./table.ts";
+import { checksum, oemId } from "./table.ts";
 
 /** Root system description pointer, section 5.2.5.3. */
 export const Rsdp = struct(

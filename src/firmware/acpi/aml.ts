@@ -31,12 +31,26 @@ export function join(...parts: readonly (number | Uint8Array)[]): Term {
 
 /** `value` in `size` bytes, little-endian. */
 export function littleEndian(value: number | bigint, size: number): Term {
-  let rest = BigInt(value);
-  if (rest < 0n || rest >> BigInt(8 * size) !== 0n) {
+  if (!(value >= 0 && value < 2 ** (8 * size))) {
     throw new RangeError(`AML: ${value} does not fit ${size} bytes`);
   }
   const out = new Uint8Array(size);
-  for (let at = 0; at < size; at++, rest >>= 8n) out[at] = Number(rest & 0xffn);
+  if (typeof value === "number") {
+    for (let at = 0, rest = value; at < size; at++, rest = Math.floor(rest / 0x100)) out[at] = rest;
+  } else {
+    for (let at = 0, rest = value; at < size; at++, rest >>= 8n) out[at] = Number(rest & 0xffn);
+  }
+  return out;
+}
+
+/** The codes of plain ASCII, without NUL. A loop: on the way to a guest's start nothing else needs an encoder. */
+export function ascii(value: string): Term {
+  const out = new Uint8Array(value.length);
+  for (let at = 0; at < value.length; at++) {
+    const code = value.charCodeAt(at);
+    if (code < 1 || code > 0x7f) throw new RangeError(`AML: "${value}" is not plain ASCII`);
+    out[at] = code;
+  }
   return out;
 }
 
@@ -61,15 +75,22 @@ export function packaged(opcode: Term, ...parts: readonly (number | Uint8Array)[
 
 /** One name segment: a capital letter or `_`, up to three more of those or digits; padded with `_`. */
 function segment(text: string): Term {
-  if (!/^[A-Z_][A-Z0-9_]{0,3}$/.test(text)) throw new RangeError(`AML: bad name "${text}"`);
-  return new TextEncoder().encode(text.padEnd(4, "_"));
+  const out = ascii(text.padEnd(4, "_"));
+  const valid = out.every(
+    (code, at) =>
+      (code >= 0x41 && code <= 0x5a) || code === 0x5f || (at > 0 && code >= 0x30 && code <= 0x39),
+  );
+  if (!valid || text.length === 0 || out.length > 4)
+    throw new RangeError(`AML: bad name "${text}"`);
+  return out;
 }
 
 /** A NameString such as `\_SB.PCI0`, `^FOO` or `_CRS` (section 20.2.2). As an operand it refers to the object. */
 export function path(text: string): Term {
-  const prefix = /^(?:\\|\^*)/.exec(text)?.[0] ?? "";
-  const rest = text.slice(prefix.length);
-  const lead = new TextEncoder().encode(prefix);
+  let start = text.startsWith("\\") ? 1 : 0;
+  if (start === 0) while (text[start] === "^") start++;
+  const lead = ascii(text.slice(0, start));
+  const rest = text.slice(start);
   if (rest === "") return join(lead, 0x00);
   const segments = rest.split(".").map(segment);
   if (segments.length === 1) return join(lead, ...segments);
@@ -99,13 +120,7 @@ export const operand = (value: Operand): Term =>
   value instanceof Uint8Array ? value : integer(value);
 
 /** A string constant: ASCII, without NUL. */
-export function text(value: string): Term {
-  for (const char of value) {
-    const code = char.codePointAt(0) ?? 0;
-    if (code < 1 || code > 0x7f) throw new RangeError(`AML: "${value}" is not plain ASCII`);
-  }
-  return join(0x0d, new TextEncoder().encode(value), 0x00);
-}
+export const text = (value: string): Term => join(0x0d, ascii(value), 0x00);
 
 /** A buffer with these bytes; `size` bytes long, if that is more. */
 export function buffer(data: Uint8Array, size = data.length): Term {

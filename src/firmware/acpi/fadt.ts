@@ -82,6 +82,8 @@ const Flag = {
   slpButton: 1 << 5,
   /** Set: the RTC's wake status is not in a fixed register. */
   fixRtc: 1 << 6,
+  /** The PM timer counts 32 bits, not 24. */
+  tmrValExt: 1 << 8,
   resetRegSup: 1 << 10,
   hwReducedAcpi: 1 << 20,
 } as const;
@@ -112,6 +114,7 @@ export function buildFadt(platform: AcpiPlatform, dsdtAddress: number): Uint8Arr
   if (platform.pmTimerPort !== undefined) {
     fadt.pmTmrBlk = platform.pmTimerPort;
     fadt.pmTmrLen = 4;
+    fadt.flags |= Flag.tmrValExt;
     atPort(fadt.xPmTmrBlk, platform.pmTimerPort, 4);
   }
   return table("FACP", 6, new Uint8Array(fadt.view.buffer).subarray(Header.size));

@@ -3,6 +3,7 @@
  * (section 5.2.3.2).
  */
 import { addr, bytes, struct, u8, u32 } from "../../ffi/struct.ts";
+import { ascii } from "./aml.ts";
 
 export const Header = struct(
   "ACPI table header",
@@ -28,15 +29,14 @@ export const GenericAddress = struct(
   { packed: true },
 );
 
-export const ascii = (text: string): Uint8Array => new TextEncoder().encode(text);
-
 /** Six bytes, as in the header and the RSDP. */
 export const oemId = ascii("CHV   ");
 
 /** The byte that makes the sum of all bytes 0 modulo 256; the checksum's own byte must be 0 in `data`. */
 export function checksum(data: Uint8Array): number {
   let sum = 0;
-  for (const byte of data) sum += byte;
+  // By index: iterating takes ten times as long in code that has just started.
+  for (let at = 0; at < data.length; at++) sum += data[at] ?? 0;
   return -sum & 0xff;
 }
 

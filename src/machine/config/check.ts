@@ -1,4 +1,7 @@
-/** What makes a configuration impossible although each field of it is good. All of it is a ConfigError, one line. */
+/**
+ * What makes a configuration impossible although each field of it is good. All of it is a
+ * ConfigError, one line.
+ */
 import { ConfigError } from "../../exit-codes.ts";
 import { ramGranule, ramHole, ramMinimum } from "./machine.ts";
 import { unbuilt } from "./unbuilt.ts";

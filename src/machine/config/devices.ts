@@ -1,4 +1,7 @@
-/** The devices, one schema each. JSON names and keys are Cloud Hypervisor's of today, aliases those of early 2020. */
+/**
+ * The devices, one schema each. JSON names and keys are Cloud Hypervisor's of today, aliases those
+ * of early 2020.
+ */
 import * as v from "valibot";
 import { choice, count, field, name, onOff, path, pattern, type Spelling, size } from "./field.ts";
 
@@ -26,7 +29,9 @@ const ipv4 = (description: string) =>
 
 const consoleModes = ["Off", "Null", "Tty", "File", "Pty", "Socket"] as const;
 
-/** A character device's far end. `file=` and `socket=` are modes by themselves on the command line. */
+/**
+ * A character device's far end. `file=` and `socket=` are modes by themselves on the command line.
+ */
 const characterDevice = v.object({
   mode: choice(consoleModes, "Where it goes; file= and socket= say it by themselves"),
   file: v.optional(path("Output to this file")),

@@ -1,11 +1,14 @@
 /**
- * The words that config schemas are written in. A field is a plain valibot schema without transforms, so that one schema
- * serves the command line, the API body, the defaults and the documents. What the command line needs beyond that (other
- * key names, size suffixes, values without a key) is metadata of the schema: its `Spelling`.
+ * The words that config schemas are written in. A field is a plain valibot schema without
+ * transforms, so that one schema serves the command line, the API body, the defaults and the
+ * documents. What the command line needs beyond that (other key names, size suffixes, values
+ * without a key) is metadata of the schema: its `Spelling`.
  */
 import * as v from "valibot";
 
-/** How the command line spells a field, where that does not follow from its name and type in JSON. */
+/**
+ * How the command line spells a field, where that does not follow from its name and type in JSON.
+ */
 export type Spelling = {
   /** The key inside an option's value; the JSON name otherwise. */
   key?: string;
@@ -40,20 +43,24 @@ export const field = <S extends v.GenericSchema>(
   spelling: Spelling = {},
 ) => v.pipe(schema, v.description(description), v.metadata(spelling));
 
-// One pipe for each field, not a pipe in a pipe: building the schemas is part of every start.
+// Building the schemas is part of every start: one pipe for each field, not a pipe in a pipe, and
+// parts without state of their own are made once.
+const boolean = v.boolean();
+const number = v.number();
+const string = v.string();
+const integer = v.safeInteger();
+const notNegative = v.minValue<number, number>(0);
+const safe = v.maxValue<number, number>(Number.MAX_SAFE_INTEGER);
 
 type Limits = { min?: number; max?: number };
 
 /** A count: an integer of at least `min` (0), at most `max` (2^53 - 1). */
-export const count = (
-  description: string,
-  { min = 0, max = Number.MAX_SAFE_INTEGER, ...spelling }: Spelling & Limits = {},
-) =>
+export const count = (description: string, { min, max, ...spelling }: Spelling & Limits = {}) =>
   v.pipe(
-    v.number(),
-    v.safeInteger(),
-    v.minValue(min),
-    v.maxValue(max),
+    number,
+    integer,
+    min === undefined ? notNegative : v.minValue<number, number>(min),
+    max === undefined ? safe : v.maxValue<number, number>(max),
     v.description(description),
     v.metadata(spelling),
   );
@@ -64,7 +71,7 @@ export const size = (description: string, spelling: Spelling & Limits = {}) =>
 
 /** A boolean: on, off, true, false on the command line. */
 export const onOff = (description: string, spelling: Spelling = {}) =>
-  v.pipe(v.boolean(), v.description(description), v.metadata(spelling));
+  v.pipe(boolean, v.description(description), v.metadata(spelling));
 
 const withoutNul = v.check(
   (value: string) => !value.includes("\0"),
@@ -74,11 +81,11 @@ const notEmpty = v.check((value: string) => value !== "", "is empty; write a val
 
 /** Free text without a NUL, which no system call could take. May be empty. */
 export const text = (description: string, spelling: Spelling = {}) =>
-  v.pipe(v.string(), withoutNul, v.description(description), v.metadata(spelling));
+  v.pipe(string, withoutNul, v.description(description), v.metadata(spelling));
 
 /** A name that is not empty: a path, an id, a tag. */
 export const name = (description: string, spelling: Spelling = {}) =>
-  v.pipe(v.string(), withoutNul, notEmpty, v.description(description), v.metadata(spelling));
+  v.pipe(string, withoutNul, notEmpty, v.description(description), v.metadata(spelling));
 
 /** The path of a file, socket or folder on the host. */
 export const path = (description: string, spelling: Spelling = {}) =>
@@ -92,7 +99,7 @@ export const pattern = (
   spelling: Spelling = {},
 ) =>
   v.pipe(
-    v.string(),
+    string,
     v.regex(regex, `is not ${form}`),
     v.description(description),
     v.metadata(spelling),

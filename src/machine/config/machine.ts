@@ -5,7 +5,10 @@ import { choice, count, field, onOff, path, size, text } from "./field.ts";
 const GiB = 2 ** 30;
 const MiB = 2 ** 20;
 
-/** The most vCPUs: ids 0 to 253, below the broadcast id 255 of an xAPIC, as MADT entries of one byte hold them. */
+/**
+ * The most vCPUs: ids 0 to 253, below the broadcast id 255 of an xAPIC, as MADT entries of one byte
+ * hold them.
+ */
 export const maxVcpus = 254;
 
 export const PayloadConfig = field(
@@ -73,7 +76,9 @@ export const MemoryConfig = field(
   { bare: "size" },
 );
 
-/** RAM sizes are whole pages; the least is what the firmware's tables and the smallest guest need. */
+/**
+ * RAM sizes are whole pages; the least is what the firmware's tables and the smallest guest need.
+ */
 export const ramGranule = 4096;
 export const ramMinimum = 2 * MiB;
 /** The part of the address space below 4 GiB that is no RAM. */

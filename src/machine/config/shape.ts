@@ -1,6 +1,6 @@
 /**
- * Reads a config schema back: what each field is called, holds and means. The command line, its help and its documents
- * are folds over this.
+ * Reads a config schema back: what each field is called, holds and means. The command line, its
+ * help and its documents are folds over this.
  */
 import type * as v from "valibot";
 import type { Spelling } from "./field.ts";
@@ -29,7 +29,10 @@ export interface FieldShape {
   readonly default: unknown;
 }
 
-/** The parts of valibot's schema objects that are read here; they are plain objects, made to be walked. */
+/**
+ * The parts of valibot's schema objects that are read here; they are plain objects, made to be
+ * walked.
+ */
 interface Inside {
   readonly type: string;
   readonly wrapped?: v.GenericSchema;

@@ -1,6 +1,7 @@
 /**
- * What the schema takes and no device serves yet. A boot that asks for one of these is refused by name, never served
- * without it; a value that asks for nothing (an empty list, a size of 0) is no request.
+ * What the schema takes and no device serves yet. A boot that asks for one of these is refused by
+ * name, never served without it; a value that asks for nothing (an empty list, a size of 0) is no
+ * request.
  */
 import type { VmConfig } from "./vm.ts";
 import type { VmmOptions } from "./vmm.ts";

@@ -1,6 +1,6 @@
 /**
- * One machine's configuration, as JSON: what `vm.create` takes and `vm.info` shows, and what the command line makes.
- * Every top-level name is an option, or holds them (`payload`).
+ * One machine's configuration, as JSON: what `vm.create` takes and `vm.info` shows, and what the
+ * command line makes. Every top-level name is an option, or holds them (`payload`).
  */
 import * as v from "valibot";
 import {

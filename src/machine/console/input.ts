@@ -27,7 +27,7 @@ export class InputPump {
     readonly ring: ByteRing,
     readonly epoll: EpollSet,
     readonly token: number,
-    readonly escape: boolean,
+    readonly escapeKeys: boolean,
     readonly client: boolean,
     readonly quit: () => void,
   ) {}
@@ -90,11 +90,14 @@ export class InputPump {
   }
 
   #key(byte: number): void {
-    if (!this.escape) {
+    if (!this.escapeKeys) {
       this.ring.push(byte);
     } else if (this.#escaped) {
       this.#escaped = false;
-      if (byte === quitKey) return this.quit();
+      if (byte === quitKey) {
+        this.quit();
+        return;
+      }
       if (byte !== escapeKey) this.ring.push(escapeKey);
       this.ring.push(byte);
     } else if (byte === escapeKey) {

@@ -27,7 +27,7 @@ interface FarEnd {
   readonly outFd?: number;
   readonly inFd?: number;
   readonly listenFd?: number;
-  readonly escape?: boolean;
+  readonly escapeKeys?: boolean;
   readonly path?: string;
   readonly restore?: () => void;
   readonly remove?: () => void;
@@ -37,11 +37,11 @@ interface FarEnd {
 export function openConsole(option: string, config: VmConfig["serial"]): OpenConsole | undefined {
   if (config.mode === "Off") return undefined;
   const end = openFarEnd(option, config);
-  const { outFd = -1, inFd = -1, listenFd = -1, escape = false, restore = () => {} } = end;
+  const { outFd = -1, inFd = -1, listenFd = -1, escapeKeys = false, restore = () => {} } = end;
   const spec: ConsoleSpec = {
     name: option.slice(2),
     mode: config.mode.toLowerCase() as ConsoleSpec["mode"],
-    ...{ outFd, inFd, listenFd, escape },
+    ...{ outFd, inFd, listenFd, escapeKeys },
     output: new SharedArrayBuffer(ByteRing.bytesFor(outputBytes)),
     input: new SharedArrayBuffer(ByteRing.bytesFor(inputBytes)),
   };
@@ -90,7 +90,7 @@ function openTerminal(): FarEnd {
   const outFd = hasDescriptor(stdout) ? ownNonBlocking(stdout, Open.writeOnly, isFile(stdout)) : -1;
   const inFd = hasDescriptor(stdin) ? ownNonBlocking(stdin, Open.readOnly, isFile(stdin)) : -1;
   const terminal = inFd >= 0 && isTerminal(stdin);
-  return { outFd, inFd, escape: terminal, ...(terminal ? { restore: rawMode(stdin) } : {}) };
+  return { outFd, inFd, escapeKeys: terminal, ...(terminal ? { restore: rawMode(stdin) } : {}) };
 }
 
 const hasDescriptor = (fd: number): boolean => statusFlags(fd) >= 0;

@@ -58,7 +58,7 @@ export class ConsolePort {
     this.#outputAddress = sharedAddress(spec.output) + ByteRing.dataOffset;
     const token = tokenBase + PortToken.input;
     const ring = new ByteRing(spec.input);
-    this.#input = new InputPump(ring, epoll, token, spec.escape, this.#isClient, () =>
+    this.#input = new InputPump(ring, epoll, token, spec.escapeKeys, this.#isClient, () =>
       events.emit(EventKind.quit, 0, 0),
     );
     this.#out = spec.mode === "pty" ? -1 : spec.outFd;
@@ -154,7 +154,10 @@ export class ConsolePort {
   }
 
   #lostEnd(error: number): void {
-    if (this.#isClient) return this.#detach();
+    if (this.#isClient) {
+      this.#detach();
+      return;
+    }
     this.#broken = true;
     const text = `${this.spec.name}: output is lost from here on: ${errnoName(error)}`;
     this.events.emit(EventKind.outputLost, LogLevel.warn, 0, text);

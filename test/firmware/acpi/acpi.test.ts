@@ -145,9 +145,9 @@ test("the FADT describes hardware-reduced ACPI", () => {
 
   expect(fadt.length).toBe(276);
   expect([fadt[8], fadt[131]]).toEqual([6, 5]); // ACPI 6.5
-  // WBINVD, power and sleep button not fixed, FIX_RTC, RESET_REG_SUP, HW_REDUCED_ACPI
+  // WBINVD, power and sleep button not fixed, FIX_RTC, TMR_VAL_EXT, RESET_REG_SUP, HW_REDUCED_ACPI
   expect(at.getUint32(112, true)).toBe(
-    (1 << 0) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 10) | (1 << 20),
+    (1 << 0) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 8) | (1 << 10) | (1 << 20),
   );
   expect(at.getUint16(109, true)).toBe(1 << 2); // VGA not present, and nothing else
   expect(generic(116)).toBe("010800010206000000000000"); // RESET_REG
@@ -166,6 +166,7 @@ test("without a PM timer the FADT names none", () => {
   const fadt = named(buildAcpi(bare), "FACP");
 
   expect([view(fadt).getUint32(76, true), fadt[91]]).toEqual([0, 0]);
+  expect(view(fadt).getUint32(112, true) & (1 << 8)).toBe(0); // TMR_VAL_EXT
   expect(sum(fadt.subarray(208, 220))).toBe(0);
 });
 

@@ -88,7 +88,7 @@ TEST(update, "rtc-update")
 	while (!count)
 		halt();
 	hush();
-	expect("register C", causes & 0xd0, 0x90);
+	expect("register C", causes & 0x90, 0x90); /* the periodic flag may be there too */
 	expect("register C, read again", cmos_read(RTC_C), 0);
 }
 
