@@ -5,7 +5,6 @@
  * memory (0x9fc00), or 0xf0000 to 0xfffff. The configuration table may be anywhere that the memory map reserves; with
  * 254 processors it is over 5 KiB long. There is no 8259 and so no PIC mode (IMCRP is clear).
  */
-
 import { array, bytes, struct, u8, u16, u32 } from "../ffi/struct.ts";
 import { ascii } from "./acpi/aml.ts";
 import { checksum } from "./acpi/table.ts";
