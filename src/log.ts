@@ -1,8 +1,9 @@
 /**
  * The log of the process: lines on stderr or in a file, never on stdout, which is the guest's. Text
- * lines are those that Cloud Hypervisor's drivers scan, `chv: 0.412003s: vcpu0
- * WARN:src/machine/vcpu.ts:88 -- text`; `json` writes the same as one object a line:
- * `{"seconds":0.412003,"thread":"vcpu0","level":"warn","file":…,"line":88,"text":…}`.
+ * lines are those that Cloud Hypervisor's drivers scan; `json` says the same, one object a line.
+ *
+ *     chv: 0.412003s: vcpu0 WARN:src/machine/vcpu.ts:88 -- text
+ *     {"seconds":0.412003,"thread":"vcpu0","level":"warn","file":"src/…","line":88,"text":"text"}
  *
  * The main thread alone writes. A worker's line comes to it as an event and is given to
  * `writeRecord` with the worker's own thread name and time. Seconds count from the start of the

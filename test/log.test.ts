@@ -156,7 +156,7 @@ test("a full disk is reported once on stderr and ends nothing", async () => {
   expect(stderr).toBe("chv: --log-file: write failed: ENOSPC; lines are lost\n");
 });
 
-test("a named pipe that nobody empties loses lines, says how many, and blocks nothing", async () => {
+test("a named pipe that nobody empties loses lines, counts them and blocks nothing", async () => {
   const path = join(folder, "pipe");
   expect(Bun.spawnSync(["mkfifo", path]).exitCode).toBe(0);
   const { openSync, readSync, closeSync, constants } = await import("node:fs");

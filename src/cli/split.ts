@@ -3,7 +3,8 @@
  * - in a value that begins with a double quote, which runs to the closing one: the quotes go, and
  *   two quotes in it are one (`file="/a,b"`, `path="say ""hi"""`);
  * - inside square brackets, which may nest; they stay (`fd=[3,4]`). A value with a lone bracket
- *   needs quotes. A quote elsewhere in a value is an ordinary character.
+ *   needs quotes.
+ * A quote elsewhere in a value is an ordinary character.
  */
 
 /** One part of an option's value: `key` is undefined when there is no `=`. */

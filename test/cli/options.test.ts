@@ -202,7 +202,7 @@ test("rate limits stand among the disk's keys, and lie in an object of their own
   });
 });
 
-test("words are taken in any case, with and without dashes, and come out as JSON spells them", () => {
+test("words are taken in any case, with or without dashes, and come out as in JSON", () => {
   expect(disk("path=/x,image_type=raw").image_type).toBe("Raw");
   expect(disk("path=/x,image_type=FixedVhd").image_type).toBe("FixedVhd");
   expect(memory("hotplug_method=virtio-mem").hotplug_method).toBe("VirtioMem");
@@ -254,10 +254,10 @@ test("--event-monitor takes a path or a descriptor, not both", () => {
 
 const schemas = [MemoryConfig, CpusConfig, SerialConfig, DiskConfig, NetConfig, VsockConfig];
 
-test("whatever the text, a parse gives an object or a UsageError or a ConfigError of one line", () => {
+test("whatever the text, a parse gives an object, or an error of ours of one line", () => {
   const word = fc.constantFrom(
     ...["size", "file", "path", "boot", "max", "topology", "mode", "tty", "fd", "bw_size", "cid"],
-    ...["=", ",", ":", '"', "[", "]", "1", "512M", "on", "off", "-1", "\n", "\0", "__proto__", "é"],
+    ...["=", ",", ":", '"', "[", "]", "1", "512M", "on", "off", "-1", "\n", "\0", "é"],
   );
   const text = fc.oneof(
     fc.array(word).map((words) => words.join("")),

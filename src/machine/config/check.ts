@@ -61,14 +61,14 @@ const rules: readonly Rule[] = [
     if (other === undefined) return undefined;
     return [
       "--memory",
-      `mergeable=on and ${other} exclude each other: only private anonymous pages are merged; drop one`,
+      `mergeable=on and ${other} exclude each other (only private anonymous pages merge); drop one`,
     ];
   },
   ({ memory }) =>
     memory.hugepages && memory.file !== undefined
       ? [
           "--memory",
-          "hugepages=on and file= exclude each other; for huge pages of a mounted hugetlbfs give file= alone",
+          "hugepages=on and file= exclude each other; drop one (a hugetlbfs file has huge pages)",
         ]
       : undefined,
   ({ serial }) => farEnd("--serial", serial),
