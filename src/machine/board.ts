@@ -64,7 +64,7 @@ export function buildBoard(spec: MachineSpec, events: EventRing): Board {
 
   const i8042Lock = state.lock();
   const i8042 = new I8042(state.struct(I8042State), events);
-  ports.map("i8042", Port.i8042, 4, i8042, i8042Lock);
+  ports.map("i8042", Port.i8042, 5, i8042, i8042Lock);
 
   const cmosLock = state.lock();
   const rtcTimer = { arm: (deadlineNs: number) => armTimerfd(spec.rtcTimerFd, deadlineNs) };

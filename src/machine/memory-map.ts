@@ -35,7 +35,8 @@ export const MemoryMap = {
 
 /** I/O ports: first port. */
 export const Port = {
-  i8042: 0x61,
+  /** Ports 0x60 to 0x64, the system control port 0x61 among them. */
+  i8042: 0x60,
   cmos: 0x70,
   debug: 0x80,
   serial: 0x3f8,
