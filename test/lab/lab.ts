@@ -1,11 +1,11 @@
-/** `./dev lab`: start, run SCRIPT, shell, stop, status, forget. */
+/** `./dev lab`: start, run SCRIPT, shell, stop, release (stop unless in use), status, forget. */
 
 import { agentRun, agentShell, CONNECTION_LOST, TIMED_OUT } from "./client.ts";
-import { forget, start, stop } from "./machine.ts";
+import { forget, release, start, stop } from "./machine.ts";
 import { cache } from "./paths.ts";
 import { readState } from "./state.ts";
 
-/** start and stop hold a lock, so that two at once do not both start it. */
+/** start, stop and release hold a lock, so that two at once do not both start it. */
 function underLock(command: string): number {
   const again = [process.execPath, import.meta.path, command];
   const child = Bun.spawnSync(["flock", "--close", `${cache}/lab.lock`, ...again], {
@@ -19,8 +19,9 @@ async function main(command: string, words: readonly string[]): Promise<number> 
   switch (command) {
     case "start":
     case "stop":
+    case "release":
       if (process.env.CHV_LAB_LOCKED !== "1") return underLock(command);
-      await (command === "start" ? start() : stop());
+      await { start, stop, release }[command]();
       return 0;
     case "run": {
       if (!readState() && underLock("start") !== 0) return 1;

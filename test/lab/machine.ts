@@ -288,6 +288,19 @@ export async function stop(): Promise<void> {
   state.forgetState();
 }
 
+/** Whether scripts or shells other than the one that asks run in the lab. */
+async function isBusy(): Promise<boolean> {
+  const script = "set -- /run/lab/script.*; [ $# -gt 1 ]";
+  const status = await agentRun(script, { onOutput: () => undefined, timeoutMs: 10_000 });
+  return status === 0;
+}
+
+/** Stops the lab unless someone else still uses it: then its last user, or its idleness, ends it. */
+export async function release(): Promise<void> {
+  if (state.readState() && (await isBusy())) say("left running: it is in use");
+  else await stop();
+}
+
 /** Drops the saved machine; the next start boots anew. */
 export function forget(): void {
   for (const name of existsSync(labFolder) ? readdirSync(labFolder) : []) {

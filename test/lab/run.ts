@@ -1,0 +1,79 @@
+/**
+ * Scripts on a machine whose /dev/kvm runs Linux: this one if it is, else the lab, which is started
+ * if it is not running (and then stopped when this process ends).
+ */
+
+import { agentRun, TIMED_OUT } from "./client.ts";
+import { kvmRunsLinux, pathInLab, root } from "./paths.ts";
+import { readState } from "./state.ts";
+
+export interface LabRunOptions {
+  /** Default 120 s; a script that takes longer is killed, and its code is 253. */
+  readonly timeoutMs?: number;
+  /** Output as it comes, besides the collected one. */
+  readonly onOutput?: (data: Uint8Array) => void;
+}
+
+export interface LabRunResult {
+  readonly code: number;
+  /** stdout and stderr together, in the order written. */
+  readonly output: string;
+}
+
+/** Whether scripts run on this machine itself. */
+export const direct = kvmRunsLinux();
+
+/** The path by which scripts see a file of this machine. */
+export const pathInside = (path: string) => (direct ? path : pathInLab(path));
+
+/** Starts the lab if scripts need it and it is not running; says so. */
+export function ensureLab(): void {
+  if (direct || readState()) return;
+  console.error("lab: /dev/kvm here does not run Linux; starting the lab");
+  labCommand("start");
+  process.on("exit", () => labCommand("release"));
+}
+
+function labCommand(command: "start" | "release"): void {
+  const child = Bun.spawnSync([process.execPath, `${import.meta.dir}/lab.ts`, command], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  if (child.exitCode !== 0) throw new Error(`the lab did not ${command}`);
+}
+
+/** Runs a bash script in the project's folder, as root; several at once are fine. */
+export async function labRun(script: string, options: LabRunOptions = {}): Promise<LabRunResult> {
+  const chunks: Uint8Array[] = [];
+  const onOutput = (data: Uint8Array) => {
+    chunks.push(data);
+    options.onOutput?.(data);
+  };
+  const timeoutMs = options.timeoutMs ?? 120_000;
+  ensureLab();
+  const code = await (direct ? runHere : agentRun)(script, { onOutput, timeoutMs });
+  return { code, output: Buffer.concat(chunks).toString() };
+}
+
+interface RunOptions {
+  readonly onOutput: (data: Uint8Array) => void;
+  readonly timeoutMs: number;
+}
+
+/** The same here: in a session of its own, which is killed whole when the time is up. */
+async function runHere(script: string, { onOutput, timeoutMs }: RunOptions): Promise<number> {
+  const child = Bun.spawn(["bash", "-c", `exec 2>&1\n${script}`], {
+    cwd: root,
+    stdin: "ignore",
+    stderr: "inherit",
+    detached: true,
+  });
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    process.kill(-child.pid, "SIGKILL");
+  }, timeoutMs);
+  for await (const data of child.stdout) onOutput(data);
+  const code = await child.exited;
+  clearTimeout(timer);
+  return timedOut ? TIMED_OUT : code;
+}
