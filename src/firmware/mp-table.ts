@@ -1,9 +1,11 @@
 /**
- * The MP table, for guests without ACPI (`acpi=off`): MultiProcessor Specification 1.4 (May 1997), chapter 4.
+ * The MP table, for guests without ACPI (`acpi=off`): MultiProcessor Specification 1.4 (May 1997),
+ * chapter 4.
  *
- * The floating pointer must lie where the OS looks for it: the first KiB of the EBDA or the last KiB of conventional
- * memory (0x9fc00), or 0xf0000 to 0xfffff. The configuration table may be anywhere that the memory map reserves; with
- * 254 processors it is over 5 KiB long. There is no 8259 and so no PIC mode (IMCRP is clear).
+ * The floating pointer must lie where the OS looks for it: the first KiB of the EBDA or the last
+ * KiB of conventional memory (0x9fc00), or 0xf0000 to 0xfffff. The configuration table may be
+ * anywhere that the memory map reserves; with 254 processors it is over 5 KiB long. There is no
+ * 8259 and so no PIC mode (IMCRP is clear).
  */
 import { array, bytes, struct, u8, u16, u32 } from "../ffi/struct.ts";
 import { ascii } from "./acpi/aml.ts";
@@ -78,7 +80,10 @@ export const MpInterrupt = struct("MP interrupt entry", 8, {
 /** What an interrupt entry delivers (table 4-10). */
 const Kind = { int: 0, nmi: 1, extInt: 3 } as const;
 
-/** Polarity active low (bits 1:0) and level-triggered (bits 3:2), as PCI has it; 0 is "as the bus has it". */
+/**
+ * Polarity active low (bits 1:0) and level-triggered (bits 3:2), as PCI has it; 0 is "as the bus
+ * has it".
+ */
 const levelLow = 0x0f;
 
 const specRevision = 4; // 1.4
@@ -100,14 +105,20 @@ export interface MpPlatform {
   readonly tableAddress?: number;
   /** The table must end here at the latest. */
   readonly tableEnd?: number;
-  /** Present processors, the boot processor first. Ids above 254 cannot be told in this table and are left out. */
+  /**
+   * Present processors, the boot processor first. Ids above 254 cannot be told in this table and
+   * are left out.
+   */
   readonly cpus: readonly { readonly apicId: number }[];
   /** CPUID leaf 1, EAX and EDX, for all processors. */
   readonly cpuSignature?: number;
   readonly cpuFeatures?: number;
   readonly localApicAddress: number;
   readonly ioapic: { readonly id: number; readonly address: number };
-  /** ISA interrupts that have a pin: the pin of the same number. Leave out 0 and 2, where there is no timer or 8259. */
+  /**
+   * ISA interrupts that have a pin: the pin of the same number. Leave out 0 and 2, where there is
+   * no timer or 8259.
+   */
   readonly isaInterrupts: readonly number[];
   /** The PCI buses that there are; their interrupts. */
   readonly pciBuses?: readonly number[];

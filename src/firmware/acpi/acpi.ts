@@ -1,5 +1,6 @@
 /**
- * The ACPI tables of a machine, ready to be written to guest RAM. Hardware-reduced ACPI, ACPI 6.5 chapters 4 and 5.
+ * The ACPI tables of a machine, ready to be written to guest RAM. Hardware-reduced ACPI, ACPI 6.5
+ * chapters 4 and 5.
  */
 import { addr, bytes, struct, u8, u32 } from "../../ffi/struct.ts";
 import { ascii } from "./aml.ts";
@@ -59,8 +60,8 @@ function buildRsdp(xsdtAddress: number): Uint8Array {
 function check(platform: AcpiPlatform): void {
   const { cpus, tablesEnd, rsdpAddress, ioapic, serial, rtc, pci = [] } = platform;
   if (!cpus.some((cpu) => cpu.enabled)) throw new RangeError("ACPI: no processor is enabled");
-  // Linux drops an x2APIC entry of a small id beside local APIC entries, and a UID must fit a byte in the latter:
-  // ascending ids (so a UID is never above its APIC id) keep clear of both.
+  // Linux drops an x2APIC entry of a small id beside local APIC entries, and a UID must fit a byte
+  // in the latter: ascending ids (so a UID is never above its APIC id) keep clear of both.
   let last = -1;
   for (const { apicId } of cpus) {
     if (!(apicId > last)) throw new RangeError(`ACPI: APIC id ${apicId} after ${last}`);
@@ -77,7 +78,10 @@ function check(platform: AcpiPlatform): void {
   if (tablesEnd > 0x1_0000_0000) throw new RangeError("ACPI: the tables end above 4 GiB");
 }
 
-/** Throws a RangeError if the tables do not fit between their bounds, or the platform contradicts itself. */
+/**
+ * Throws a RangeError if the tables do not fit between their bounds, or the platform contradicts
+ * itself.
+ */
 export function buildAcpi(platform: AcpiPlatform): AcpiTables {
   check(platform);
   const { rsdpAddress, tablesAddress, tablesEnd } = platform;

@@ -1,6 +1,6 @@
 /**
- * AML, continued: what methods are made of. Expressions and statements of ACPI 6.5 section 20.2.5.3 and 20.2.5.4.
- * A target that is left out is the null target: the result is only returned.
+ * AML, continued: what methods are made of. Expressions and statements of ACPI 6.5 section 20.2.5.3
+ * and 20.2.5.4. A target that is left out is the null target: the result is only returned.
  */
 import { join, type Operand, operand, packaged, path, type Term } from "./aml.ts";
 
@@ -100,7 +100,10 @@ export const leave = join(0xa5);
 export const next = join(0x9f);
 export const give = (value: Operand): Term => join(0xa4, operand(value));
 
-/** Tells the OS that something happened to a device: 0 bus check, 1 device check, 3 eject (section 5.6.6). */
+/**
+ * Tells the OS that something happened to a device: 0 bus check, 1 device check, 3 eject (section
+ * 5.6.6).
+ */
 export const notify = (target: Term, value: Operand): Term => join(0x86, target, operand(value));
 
 /** Waits for ever by default; otherwise for `timeoutMs`, and is then true when it was in vain. */

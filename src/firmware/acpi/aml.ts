@@ -1,10 +1,12 @@
 /**
- * AML, the byte code of ACPI: data objects and the objects that a namespace is made of. ACPI 6.5 chapter 20.
- * Operators and statements are in `aml-code.ts`, resource descriptors in `resources.ts`.
+ * AML, the byte code of ACPI: data objects and the objects that a namespace is made of. ACPI 6.5
+ * chapter 20. Operators and statements are in `aml-code.ts`, resource descriptors in
+ * `resources.ts`.
  *
- * Every function returns the encoding of one term; terms nest by being passed on. Values that AML cannot hold (a bad
- * name, a negative integer, a package that is too long) throw a RangeError: they are mistakes of the caller.
- * Not built: Processor (deprecated), PowerResource, ThermalZone, Event, DataTableRegion, BankField, IndexField, Alias.
+ * Every function returns the encoding of one term; terms nest by being passed on. Values that AML
+ * cannot hold (a bad name, a negative integer, a package that is too long) throw a RangeError: they
+ * are mistakes of the caller. Not built: Processor (deprecated), PowerResource, ThermalZone, Event,
+ * DataTableRegion, BankField, IndexField, Alias.
  */
 
 /** One encoded term. */
@@ -43,7 +45,10 @@ export function littleEndian(value: number | bigint, size: number): Term {
   return out;
 }
 
-/** The codes of plain ASCII, without NUL. A loop: on the way to a guest's start nothing else needs an encoder. */
+/**
+ * The codes of plain ASCII, without NUL. A loop: on the way to a guest's start nothing else needs
+ * an encoder.
+ */
 export function ascii(value: string): Term {
   const out = new Uint8Array(value.length);
   for (let at = 0; at < value.length; at++) {
@@ -54,7 +59,10 @@ export function ascii(value: string): Term {
   return out;
 }
 
-/** A PkgLength of `value`: one byte below 64, else a lead byte and up to three more (section 20.2.4). */
+/**
+ * A PkgLength of `value`: one byte below 64, else a lead byte and up to three more (section
+ * 20.2.4).
+ */
 function encodeLength(value: number): Term {
   if (value < 0x40) return join(value);
   for (let more = 1; more <= 3; more++) {
@@ -73,7 +81,9 @@ export function packaged(opcode: Term, ...parts: readonly (number | Uint8Array)[
   return join(opcode, encodeLength(body.length + lengthBytes), body);
 }
 
-/** One name segment: a capital letter or `_`, up to three more of those or digits; padded with `_`. */
+/**
+ * One name segment: a capital letter or `_`, up to three more of those or digits; padded with `_`.
+ */
 function segment(text: string): Term {
   const out = ascii(text.padEnd(4, "_"));
   const valid = out.every(
@@ -85,7 +95,10 @@ function segment(text: string): Term {
   return out;
 }
 
-/** A NameString such as `\_SB.PCI0`, `^FOO` or `_CRS` (section 20.2.2). As an operand it refers to the object. */
+/**
+ * A NameString such as `\_SB.PCI0`, `^FOO` or `_CRS` (section 20.2.2). As an operand it refers to
+ * the object.
+ */
 export function path(text: string): Term {
   let start = text.startsWith("\\") ? 1 : 0;
   if (start === 0) while (text[start] === "^") start++;
@@ -99,7 +112,10 @@ export function path(text: string): Term {
   return join(lead, 0x2f, segments.length, ...segments);
 }
 
-/** An integer constant in its shortest form: Zero, One, byte, word, dword, qword, Ones (section 20.2.3). */
+/**
+ * An integer constant in its shortest form: Zero, One, byte, word, dword, qword, Ones (section
+ * 20.2.3).
+ */
 export function integer(value: number | bigint): Term {
   if (typeof value === "number" && !Number.isSafeInteger(value)) {
     throw new RangeError(`AML: ${value} is not an integer`);
@@ -135,7 +151,10 @@ export function list(...elements: readonly Operand[]): Term {
   return packaged(join(0x13), integer(terms.length), ...terms);
 }
 
-/** A compressed EISA id such as "PNP0501": three letters of five bits, four hex digits (section 19.6.37). */
+/**
+ * A compressed EISA id such as "PNP0501": three letters of five bits, four hex digits (section
+ * 19.6.37).
+ */
 export function eisaId(id: string): Term {
   if (!/^[A-Z]{3}[0-9A-F]{4}$/.test(id)) throw new RangeError(`AML: bad EISA id "${id}"`);
   const letter = (at: number) => id.charCodeAt(at) - 0x40;
@@ -146,7 +165,10 @@ export function eisaId(id: string): Term {
   return integer(bytes[0] + bytes[1] * 0x100 + bytes[2] * 0x1_0000 + bytes[3] * 0x100_0000);
 }
 
-/** A UUID as its 16-byte buffer: the first three groups little-endian, the others as written (19.6.142). */
+/**
+ * A UUID as its 16-byte buffer: the first three groups little-endian, the others as written
+ * (19.6.142).
+ */
 export function uuid(value: string): Term {
   if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(value)) {
     throw new RangeError(`AML: bad UUID "${value}"`);
@@ -164,7 +186,10 @@ export const device = (name: string, ...terms: readonly Term[]): Term =>
 export const name = (label: string, value: Operand): Term =>
   join(0x08, path(label), operand(value));
 
-/** A method with up to 7 arguments. One that creates named objects (`createField` too) must be serialized. */
+/**
+ * A method with up to 7 arguments. One that creates named objects (`createField` too) must be
+ * serialized.
+ */
 export function method(
   label: string,
   { args = 0, serialized = false }: { args?: number; serialized?: boolean },
@@ -174,7 +199,10 @@ export function method(
   return packaged(join(0x14), path(label), args | (serialized ? 0x08 : 0), ...terms);
 }
 
-/** An object defined by another table. `type` as ObjectType gives it (section 19.6.97): 6 device, 8 method. */
+/**
+ * An object defined by another table. `type` as ObjectType gives it (section 19.6.97): 6 device, 8
+ * method.
+ */
 export const external = (label: string, type: number, args = 0): Term =>
   join(0x15, path(label), type, args);
 

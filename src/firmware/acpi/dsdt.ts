@@ -1,8 +1,9 @@
 /**
- * DSDT: the devices of the machine and its sleep states, as AML. ACPI 6.5 sections 5.2.11.1, 6 and 7.
+ * DSDT: the devices of the machine and its sleep states, as AML. ACPI 6.5 sections 5.2.11.1, 6 and
+ * 7.
  *
- * Interrupts are in extended descriptors: hardware-reduced ACPI has no ISA interrupt model to fall back on, and Linux
- * takes trigger and polarity from these as they stand.
+ * Interrupts are in extended descriptors: hardware-reduced ACPI has no ISA interrupt model to fall
+ * back on, and Linux takes trigger and polarity from these as they stand.
  */
 import { device, eisaId, join, list, littleEndian, name, scope, type Term, text } from "./aml.ts";
 import { pciRoot } from "./pci-root.ts";
@@ -10,13 +11,15 @@ import type { AcpiCpu, AcpiPlatform, AcpiPortDevice } from "./platform.ts";
 import * as res from "./resources.ts";
 import { table } from "./table.ts";
 
-/** SLP_TYP of S5, which the OS writes to the sleep control register: `s5SleepType << 2 | 1 << 5`. */
+/**
+ * SLP_TYP of S5, which the OS writes to the sleep control register: `s5SleepType << 2 | 1 << 5`.
+ */
 export const s5SleepType = 5;
 
 /** `_STA` of a device that is present, enabled, shown and working (section 6.3.7). */
 const working = 0x0f;
 
-/** `\_SB.C000`, `C001`, …: a processor device (section 8.4), tied by its UID to its MADT entry. */
+/** `\_SB.C000`, `C001`, …: a processor (section 8.4), tied by its UID to its MADT entry. */
 const processor = (cpu: AcpiCpu, uid: number): Term =>
   device(
     `C${uid.toString(16).toUpperCase().padStart(3, "0")}`,
@@ -38,7 +41,10 @@ const memory = (range: res.Range): Term =>
     ? res.memory32Fixed(range)
     : res.qwordMemory(range, { consumer: true });
 
-/** What the board itself decodes: the fixed ACPI registers, PCI configuration space, and what else it is told. */
+/**
+ * What the board itself decodes: the fixed ACPI registers, PCI configuration space, and what else
+ * it is told.
+ */
 function board(platform: AcpiPlatform): Term {
   const bytes = [platform.sleepControlPort, platform.sleepStatusPort, platform.reset.port];
   const ports = bytes.map((start) => ({ start, length: 1 }));
@@ -70,7 +76,8 @@ export function buildDsdt(platform: AcpiPlatform): Uint8Array {
     ...(rtc === undefined ? [] : [portDevice("RTC0", "PNP0B00", rtc)]),
     ...pci.map(pciRoot),
   ];
-  // Section 7.4.2: the sleep type for the control register, and three elements without meaning here.
+  // Section 7.4.2: the sleep type for the control register, and three elements without meaning
+  // here.
   const s5 = name("\\_S5", list(s5SleepType, 0, 0, 0));
   return table("DSDT", 2, join(scope("\\_SB", ...devices), s5));
 }

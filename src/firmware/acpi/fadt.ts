@@ -1,9 +1,11 @@
 /**
- * FADT: the fixed ACPI description, ACPI 6.5 section 5.2.9, for hardware-reduced ACPI. There are no PM1, PM2 or GPE
- * blocks, no SCI, no FACS and no SMI command port; sleep and reset are registers of their own.
+ * FADT: the fixed ACPI description, ACPI 6.5 section 5.2.9, for hardware-reduced ACPI. There are no
+ * PM1, PM2 or GPE blocks, no SCI, no FACS and no SMI command port; sleep and reset are registers of
+ * their own.
  *
- * The PM timer is given although section 5.2.9 has the OS ignore offsets 46 to 108 and 148 to 232 with
- * HW_REDUCED_ACPI: Linux reads X_PM_TMR_BLK all the same (`acpi_parse_fadt`) and gets its `acpi_pm` clock source.
+ * The PM timer is given although section 5.2.9 has the OS ignore offsets 46 to 108 and 148 to 232
+ * with HW_REDUCED_ACPI: Linux reads X_PM_TMR_BLK all the same (`acpi_parse_fadt`) and gets its
+ * `acpi_pm` clock source.
  */
 import { addr, bytes, nested, struct, u8, u16, u32 } from "../../ffi/struct.ts";
 import type { AcpiPlatform } from "./platform.ts";
@@ -89,8 +91,9 @@ const Flag = {
 } as const;
 
 /**
- * IA-PC boot flags (table 5.11): no VGA. Clear are: legacy devices and 8042 (those present are in the DSDT, or are for
- * reset alone), "MSI not supported", "PCIe ASPM controls", and "CMOS RTC not present".
+ * IA-PC boot flags (table 5.11): no VGA. Clear are: legacy devices and 8042 (those present are in
+ * the DSDT, or are for reset alone), "MSI not supported", "PCIe ASPM controls", and "CMOS RTC not
+ * present".
  */
 const bootArch = 1 << 2;
 

@@ -1,8 +1,9 @@
 /**
  * MADT: processors and interrupt controllers, ACPI 6.5 section 5.2.12.
  *
- * A processor's UID is its place in the list, as in the DSDT. PCAT_COMPAT is clear (there is no 8259), and no
- * interrupt source is overridden: ISA interrupts are the pins of the same number, edge-triggered and active high.
+ * A processor's UID is its place in the list, as in the DSDT. PCAT_COMPAT is clear (there is no
+ * 8259), and no interrupt source is overridden: ISA interrupts are the pins of the same number,
+ * edge-triggered and active high.
  */
 import { join, littleEndian } from "./aml.ts";
 import type { AcpiCpu, AcpiPlatform } from "./platform.ts";
@@ -11,7 +12,10 @@ import { table } from "./table.ts";
 /** Local APIC flags (table 5.22). A spare is not enabled, but may be enabled later by the OS. */
 const cpuFlags = (cpu: AcpiCpu) => littleEndian(cpu.enabled ? 1 : 2, 4);
 
-/** APIC ids up to 254 have to be local APIC entries, those above local x2APIC entries (section 5.2.12.12). */
+/**
+ * APIC ids up to 254 have to be local APIC entries, those above local x2APIC entries (section
+ * 5.2.12.12).
+ */
 const isX2apic = (cpu: AcpiCpu) => cpu.apicId >= 255;
 
 /** Sections 5.2.12.2 (8 bytes) and 5.2.12.12 (16 bytes). */

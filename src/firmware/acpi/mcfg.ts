@@ -1,6 +1,6 @@
 /**
- * MCFG: where the memory-mapped PCI configuration space is. PCI Firmware Specification 3.3, section 4.1.2: eight
- * reserved bytes, then 16 bytes for each segment.
+ * MCFG: where the memory-mapped PCI configuration space is. PCI Firmware Specification 3.3, section
+ * 4.1.2: eight reserved bytes, then 16 bytes for each segment.
  */
 import { join, littleEndian } from "./aml.ts";
 import type { AcpiPciSegment } from "./platform.ts";

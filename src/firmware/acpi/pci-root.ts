@@ -1,5 +1,6 @@
 /**
- * A PCI Express root bridge in the DSDT: ACPI 6.5 sections 6.1 to 6.5, PCI Firmware Specification 3.3 section 4.
+ * A PCI Express root bridge in the DSDT: ACPI 6.5 sections 6.1 to 6.5, PCI Firmware Specification
+ * 3.3 section 4.
  */
 import { device, eisaId, list, method, name, path, type Term, uuid } from "./aml.ts";
 import * as aml from "./aml-code.ts";
@@ -7,7 +8,8 @@ import type { AcpiPciSegment } from "./platform.ts";
 import * as res from "./resources.ts";
 
 /**
- * `_PRT` (section 6.2.13): `{device << 16 | 0xffff, pin, 0, GSI}`; the source 0 says that the last is a GSI.
+ * `_PRT` (section 6.2.13): `{device << 16 | 0xffff, pin, 0, GSI}`; the source 0 says that the last
+ * is a GSI.
  */
 const routing = ({ interrupts }: AcpiPciSegment): Term =>
   list(
@@ -29,8 +31,9 @@ const windows = (root: AcpiPciSegment): Term =>
 const grantedControl = 0x10;
 
 /**
- * `_OSC` (section 6.2.11, PCI Firmware Specification 3.3 section 4.5.1): Arg0 UUID, Arg1 revision, Arg2 count,
- * Arg3 dwords: status, support, control. The OS gets the control that it asked for and that can be granted.
+ * `_OSC` (section 6.2.11, PCI Firmware Specification 3.3 section 4.5.1): Arg0 UUID, Arg1 revision,
+ * Arg2 count, Arg3 dwords: status, support, control. The OS gets the control that it asked for and
+ * that can be granted.
  */
 function operatingSystemCapabilities(): Term {
   const [status, control] = [path("CDW1"), path("CDW3")];

@@ -1,6 +1,6 @@
 /**
- * What the ACPI tables say of a machine, as plain values. Nothing here is optional by default: what a machine lacks is
- * left out by its description, and then appears in no table.
+ * What the ACPI tables say of a machine, as plain values. Nothing here is optional by default: what
+ * a machine lacks is left out by its description, and then appears in no table.
  */
 import type { Range } from "./resources.ts";
 

@@ -1,6 +1,7 @@
 /**
- * Resource descriptors and the templates made of them, for `_CRS`: ACPI 6.5 section 6.4. All ranges are fixed, decoded
- * as 16-bit ports or read-write memory. Not built: DMA, GPIO, serial buses, dependent functions.
+ * Resource descriptors and the templates made of them, for `_CRS`: ACPI 6.5 section 6.4. All ranges
+ * are fixed, decoded as 16-bit ports or read-write memory. Not built: DMA, GPIO, serial buses,
+ * dependent functions.
  */
 import { buffer, join, littleEndian, type Term } from "./aml.ts";
 
@@ -10,7 +11,10 @@ export interface Range {
   readonly length: number;
 }
 
-/** A ResourceTemplate: the descriptors and the end tag, in a buffer. A checksum of 0 is "not computed". */
+/**
+ * A ResourceTemplate: the descriptors and the end tag, in a buffer. A checksum of 0 is "not
+ * computed".
+ */
 export const resources = (...descriptors: readonly Uint8Array[]): Term =>
   buffer(join(...descriptors, 0x79, 0x00));
 
@@ -69,7 +73,8 @@ export interface AddressFlags {
 }
 
 /**
- * An address space, minimum and maximum fixed, positively decoded. `size` is that of each number in bytes: 2, 4 or 8.
+ * An address space, minimum and maximum fixed, positively decoded. `size` is that of each number in
+ * bytes: 2, 4 or 8.
  */
 function addressSpace(
   size: 2 | 4 | 8,
@@ -97,7 +102,10 @@ export const wordBusNumber = (range: Range): Term => addressSpace(2, AddressType
 /** Ports, ISA and non-ISA (the entire range). */
 export const wordIo = (range: Range): Term => addressSpace(2, AddressType.io, 0x03, range);
 
-/** Memory flags (section 6.4.3.5.5): bit 0 read-write, bits 2:1 cacheability, 3 of which is "prefetchable". */
+/**
+ * Memory flags (section 6.4.3.5.5): bit 0 read-write, bits 2:1 cacheability, 3 of which is
+ * "prefetchable".
+ */
 const memoryFlags = ({ prefetchable = false }: AddressFlags) => (prefetchable ? 0x07 : 0x01);
 
 export const dwordMemory = (range: Range, flags: AddressFlags = {}): Term =>

@@ -1,6 +1,6 @@
 /**
- * What all ACPI tables share: the header with its checksum (ACPI 6.5 section 5.2.6), and the generic address structure
- * (section 5.2.3.2).
+ * What all ACPI tables share: the header with its checksum (ACPI 6.5 section 5.2.6), and the
+ * generic address structure (section 5.2.3.2).
  */
 import { addr, bytes, struct, u8, u32 } from "../../ffi/struct.ts";
 import { ascii } from "./aml.ts";
@@ -32,7 +32,10 @@ export const GenericAddress = struct(
 /** Six bytes, as in the header and the RSDP. */
 export const oemId = ascii("CHV   ");
 
-/** The byte that makes the sum of all bytes 0 modulo 256; the checksum's own byte must be 0 in `data`. */
+/**
+ * The byte that makes the sum of all bytes 0 modulo 256; the checksum's own byte must be 0 in
+ * `data`.
+ */
 export function checksum(data: Uint8Array): number {
   let sum = 0;
   // By index: iterating takes ten times as long in code that has just started.

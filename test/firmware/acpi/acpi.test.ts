@@ -272,7 +272,8 @@ test.concurrent.each<[string, string[]]>([
 
   const output = await interpret(named(buildAcpi(platform), "DSDT"), `resources \\_SB.${device}`);
 
-  // Of each range the first address and the length; the second half of the output repeats the first.
+  // Of each range the first address and the length; the second half of the output repeats the
+  // first.
   const [listing = ""] = output.split("Resource Conversion Comparison");
   const found = listing.matchAll(
     /(?:Address Minimum|Address) : ([0-9A-F]+)[^[]*?Address Length : ([0-9A-F]+)/g,

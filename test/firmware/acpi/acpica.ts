@@ -1,6 +1,7 @@
 /**
- * ACPICA's tools (Debian: acpica-tools) as the judges of our tables: the compiler and disassembler `iasl`, and
- * `acpiexec`, which loads tables into the interpreter that Linux has. Each call works in a folder of its own.
+ * ACPICA's tools (Debian: acpica-tools) as the judges of our tables: the compiler and disassembler
+ * `iasl`, and `acpiexec`, which loads tables into the interpreter that Linux has. Each call works
+ * in a folder of its own.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -38,7 +39,10 @@ export function roundTrip(table: Uint8Array) {
   });
 }
 
-/** What `iasl` makes of a definition block's content: AML, without the table header and with names and expressions as written. */
+/**
+ * What `iasl` makes of a definition block's content: AML, without the table header and with names
+ * and expressions as written.
+ */
 export function compile(asl: string): Uint8Array {
   return inFolder((folder) => {
     const block = `DefinitionBlock ("", "SSDT", 2, "TEST", "TEST", 1)\n{\n${asl}\n}\n`;
@@ -50,8 +54,8 @@ export function compile(asl: string): Uint8Array {
 }
 
 /**
- * Loads a DSDT into the interpreter and gives it commands, such as `evaluate \_SB.FOO 1`; its output. It sleeps for a
- * second before it exits: let several run at a time.
+ * Loads a DSDT into the interpreter and gives it commands, such as `evaluate \_SB.FOO 1`; its
+ * output. It sleeps for a second before it exits: let several run at a time.
  */
 export async function interpret(dsdt: Uint8Array, ...commands: string[]): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), "chv-acpi-"));

@@ -84,7 +84,8 @@ test.each([
   expect(build).toThrow(RangeError);
 });
 
-// The shape of a hot-plug controller: registers behind a mutex, a loop over slots, a notification for each.
+// The shape of a hot-plug controller: registers behind a mutex, a loop over slots, a notification
+// for each.
 test("ACPICA's interpreter runs a scan over hot-plug registers", async () => {
   const slot = path("SLOT");
   const dsdt = table(

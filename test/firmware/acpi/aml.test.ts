@@ -61,7 +61,8 @@ test.each<[string, Uint8Array, string]>([
   expect(hex(term)).toBe(bytes);
 });
 
-// Section 20.2.4: the length counts its own bytes. A scope's name is 4 bytes here; the rest are NoOps.
+// Section 20.2.4: the length counts its own bytes. A scope's name is 4 bytes here; the rest are
+// NoOps.
 test.each<[number, string]>([
   [0x3f - 5, "3f"],
   [0x40 - 5, "4104"], // 0x40 does not fit six bits, so there are two bytes of length

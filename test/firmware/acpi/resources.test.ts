@@ -34,6 +34,15 @@ const [low, high] = [
   { start: 0x1000_0000_0000, length: 0x40_0000_0000 },
 ];
 
+const producer = "ResourceProducer, PosDecode, MinFixed, MaxFixed";
+const consumer = "ResourceConsumer, PosDecode, MinFixed, MaxFixed";
+const uncached = "NonCacheable, ReadWrite";
+const prefetched = "Prefetchable, ReadWrite";
+// Granularity, minimum, maximum, translation, length.
+const lowRange = "0, 0xC0000000, 0xE7FFFFFF, 0, 0x28000000";
+const highRange = "0, 0x100000000000, 0x103FFFFFFFFF, 0, 0x4000000000";
+const ports = "0, 0xD00, 0xFFFF, 0, 0xF300";
+
 // Our descriptor, and the source that iasl has to make the same bytes of.
 test.each<[string, Uint8Array]>([
   ["IO (Decode16, 0x0CF8, 0x0CF8, 1, 8)", res.io({ start: 0xcf8, length: 8 })],
@@ -60,23 +69,20 @@ test.each<[string, Uint8Array]>([
     res.wordBusNumber({ start: 0, length: 256 }),
   ],
   [
-    "WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0, 0xD00, 0xFFFF, 0, 0xF300)",
+    `WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, ${ports})`,
     res.wordIo({ start: 0xd00, length: 0xf300 }),
   ],
+  [`DWordMemory (${producer}, ${uncached}, ${lowRange})`, res.dwordMemory(low)],
   [
-    "DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0, 0xC0000000, 0xE7FFFFFF, 0, 0x28000000)",
-    res.dwordMemory(low),
-  ],
-  [
-    "DWordMemory (ResourceConsumer, PosDecode, MinFixed, MaxFixed, Prefetchable, ReadWrite, 0, 0xC0000000, 0xE7FFFFFF, 0, 0x28000000)",
+    `DWordMemory (${consumer}, ${prefetched}, ${lowRange})`,
     res.dwordMemory(low, { consumer: true, prefetchable: true }),
   ],
   [
-    "QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Prefetchable, ReadWrite, 0, 0x100000000000, 0x103FFFFFFFFF, 0, 0x4000000000)",
+    `QWordMemory (${producer}, ${prefetched}, ${highRange})`,
     res.qwordMemory(high, { prefetchable: true }),
   ],
   [
-    "QWordMemory (ResourceConsumer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0, 0x100000000000, 0x103FFFFFFFFF, 0, 0x4000000000)",
+    `QWordMemory (${consumer}, ${uncached}, ${highRange})`,
     res.qwordMemory(high, { consumer: true }),
   ],
 ])("%s", (source, descriptor) => {
