@@ -1,4 +1,8 @@
-/** The 16550A's registers and their bits, under the names of linux/serial_reg.h without its prefix. */
+/**
+ * The 16550A's registers and their bits, under the names of linux/serial_reg.h without its prefix; and the state of the
+ * model in shared memory.
+ */
+import { bytes, struct, u8 } from "../../ffi/struct.ts";
 
 /**
  * Ports from the base. RX, IIR are read where TX, FCR are written; DLL and DLM take the place of ports 0 and 1 while
@@ -60,3 +64,33 @@ export const Msr = {
   RI: 0x40,
   DCD: 0x80,
 } as const;
+
+export const fifoSize = 16;
+/** Reads of LSR in a row, see `Receiver.poll`. */
+export const pollsToListen = 16;
+
+export const SerialState = struct("serial-state", 48, {
+  ier: u8,
+  fcr: u8,
+  lcr: u8,
+  mcr: u8,
+  scr: u8,
+  dll: u8,
+  dlm: u8,
+  /** LSR.OE until it is read. */
+  overrun: u8,
+  /** MSR bits 3:0 until they are read. */
+  modemChanges: u8,
+  /** The transmitter became empty, and neither a read of IIR nor a write of TX has followed. */
+  emptied: u8,
+  /** What the interrupt line was last set to. */
+  line: u8,
+  /** Reads of LSR that found an idle line since the last write, up to `pollsToListen`. */
+  idlePolls: u8,
+  rxHead: u8,
+  rxCount: u8,
+  txHead: u8,
+  txCount: u8,
+  rx: bytes(fifoSize),
+  tx: bytes(fifoSize),
+});

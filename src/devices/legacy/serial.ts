@@ -2,13 +2,9 @@
  * 16550A serial port: National Semiconductor PC16550D data sheet (June 1995), section 8 "Registers". On a PC the OUT2
  * pin opens the way from the INTR pin to the bus, and the modem control pins are inactive in loopback (8.8).
  *
- * The line is infinitely fast and has no errors: an overrun occurs only in loopback. What the output cannot take stays
- * in the transmitter's FIFO and keeps THRE and TEMT low, so the guest waits and nothing is lost: neither clearing the
- * FIFO nor a machine reset discards those bytes, which the line would have carried away by then.
- *
- * Host input waits in its ring until a driver wants it, as from a peer that heeds flow control: while IER.RDI is set,
- * or once a polling driver has found an idle line `pollsToListen` times running without a write. Without this, what
- * is piped in at start would be thrown away by the driver's own set-up, which clears the FIFO and reads RX.
+ * The line has no errors: break, parity and framing errors never occur, an overrun only in loopback. Output is never
+ * lost, see `Transmitter`: neither clearing the FIFO nor a machine reset discards what waits there, which a line would
+ * have carried away by then. When input is taken: see `Receiver`.
  *
  * Methods are `private` rather than `#`: the engine checks a brand at each call of the latter, which tripled the cost of
  * a THR write (measured, Bun 1.4.5).
@@ -17,58 +13,32 @@
  */
 import type { AccessSize, BusDevice, ByteSink, InterruptLine } from "../../bus/device.ts";
 import type { ByteSource } from "../../bus/rings.ts";
-import { bytes, type Of, struct, u8 } from "../../ffi/struct.ts";
+import type { Of } from "../../ffi/struct.ts";
 import { readByBytes, writeByBytes } from "./byte-lanes.ts";
-import { Fcr, Ier, Iir, Lcr, Lsr, Mcr, Msr, Reg } from "./serial-registers.ts";
+import { Receiver } from "./serial-receiver.ts";
+import { Fcr, Ier, Iir, Lcr, Lsr, Mcr, Msr, Reg, type SerialState } from "./serial-registers.ts";
+import { Transmitter } from "./serial-transmitter.ts";
 
-const fifoSize = 16;
-const fifoMask = fifoSize - 1;
-/** Linux's set-up reads LSR some six times between two writes; a driver that waits for input reads nothing else. */
-const pollsToListen = 16;
+export { SerialState } from "./serial-registers.ts";
+
 const idle = Lsr.THRE | Lsr.TEMT;
 /** A peer is there and ready; nobody rings. */
 const peerLines = Msr.DCD | Msr.DSR | Msr.CTS;
-/** 115200 baud. Never 0: Linux divides by it when `console=ttyS0` names no speed. */
+/** 115200 baud; never 0: Linux divides by it when `console=ttyS0` names no speed. */
 const defaultDivisor = 1;
 
-export const SerialState = struct("serial-state", 48, {
-  ier: u8,
-  fcr: u8,
-  lcr: u8,
-  mcr: u8,
-  scr: u8,
-  dll: u8,
-  dlm: u8,
-  /** LSR.OE until it is read. */
-  overrun: u8,
-  /** MSR bits 3:0 until they are read. */
-  modemChanges: u8,
-  /** The transmitter became empty, and neither a read of IIR nor a write of TX has followed. */
-  emptied: u8,
-  /** What the interrupt line was last set to. */
-  line: u8,
-  /** Reads of LSR that found an idle line since the last write, up to `pollsToListen`. */
-  idlePolls: u8,
-  rxHead: u8,
-  rxCount: u8,
-  txHead: u8,
-  txCount: u8,
-  rx: bytes(fifoSize),
-  tx: bytes(fifoSize),
-});
-
 export class Serial implements BusDevice {
-  private readonly rx: Uint8Array;
-  private readonly tx: Uint8Array;
+  private readonly receiver: Receiver;
+  private readonly transmitter: Transmitter;
 
   constructor(
     readonly state: Of<typeof SerialState>,
     readonly line: InterruptLine,
-    readonly output: ByteSink,
-    readonly input: ByteSource,
+    output: ByteSink,
+    input: ByteSource,
   ) {
-    this.rx = state.rx;
-    this.tx = state.tx;
+    this.receiver = new Receiver(state, input);
+    this.transmitter = new Transmitter(state, output);
   }
 
   read(offset: number, size: AccessSize): number {
@@ -129,7 +99,7 @@ export class Serial implements BusDevice {
 
   /** There are bytes in the input ring. Under the device's lock. */
   inputArrived(): void {
-    if (this.listening()) this.refill();
+    this.receiver.refill();
     this.update();
   }
 
@@ -150,83 +120,29 @@ export class Serial implements BusDevice {
     state.dll = defaultDivisor;
     state.dlm = 0;
     state.overrun = state.modemChanges = state.emptied = state.idlePolls = 0;
-    state.rxHead = state.rxCount = 0;
+    this.receiver.clear();
     this.update();
   }
 
   private transmit(byte: number): void {
     const state = this.state;
-    if (state.mcr & Mcr.LOOP) this.loop(byte);
-    else this.send(byte);
+    if (state.mcr & Mcr.LOOP) this.receiver.loop(byte);
+    else this.transmitter.send(byte);
     state.emptied = state.txCount === 0 ? 1 : 0;
     this.update();
   }
 
-  /** To the output, in order. A driver that writes a full transmitter without looking at LSR loses the byte. */
-  private send(byte: number): void {
-    const state = this.state;
-    if (state.txCount > 0) this.drain();
-    if (state.txCount === 0 && this.output.push(byte)) return;
-    if (state.txCount === fifoSize) return;
-    this.tx[(state.txHead + state.txCount) & fifoMask] = byte;
-    state.txCount++;
-  }
-
+  /** Sends what waits; an empty transmitter is worth an interrupt. */
   private drain(): void {
-    const state = this.state;
-    while (state.txCount > 0) {
-      if (!this.output.push(this.tx[state.txHead & fifoMask]!)) return;
-      state.txHead = (state.txHead + 1) & fifoMask;
-      state.txCount--;
-    }
-    state.emptied = 1;
+    this.transmitter.drain();
+    if (this.state.txCount > 0) return;
+    this.state.emptied = 1;
     this.update();
   }
 
-  private listening(): boolean {
-    const state = this.state;
-    return (state.ier & Ier.RDI) !== 0 || state.idlePolls === pollsToListen;
-  }
-
-  private capacity(): number {
-    return this.state.fcr & Fcr.ENABLE_FIFO ? fifoSize : 1;
-  }
-
-  /** From the input ring into the receiver, as far as there is room. In loopback the SIN pin is disconnected. */
-  private refill(): void {
-    const state = this.state;
-    if (state.mcr & Mcr.LOOP) return;
-    while (state.rxCount < this.capacity()) {
-      const byte = this.input.pop();
-      if (byte < 0) return;
-      this.append(byte);
-    }
-  }
-
-  private append(byte: number): void {
-    const state = this.state;
-    this.rx[(state.rxHead + state.rxCount) & fifoMask] = byte;
-    state.rxCount++;
-  }
-
-  /** A full FIFO keeps what it has, a full holding register takes the newer byte (8.4, bit 1). */
-  private loop(byte: number): void {
-    const state = this.state;
-    if (state.rxCount < this.capacity()) {
-      this.append(byte);
-      return;
-    }
-    state.overrun = 1;
-    if (this.capacity() === 1) this.rx[state.rxHead & fifoMask] = byte;
-  }
-
   private receive(): number {
-    const state = this.state;
-    if (state.rxCount === 0) return 0;
-    const byte = this.rx[state.rxHead & fifoMask]!;
-    state.rxHead = (state.rxHead + 1) & fifoMask;
-    state.rxCount--;
-    if (this.listening()) this.refill();
+    if (this.state.rxCount === 0) return 0;
+    const byte = this.receiver.take();
     this.update();
     return byte;
   }
@@ -234,7 +150,7 @@ export class Serial implements BusDevice {
   private lineStatus(): number {
     const state = this.state;
     if (state.txCount > 0) this.drain();
-    else if (state.rxCount === 0) this.pollIdle();
+    else if (state.rxCount === 0) this.poll();
     const status =
       (state.rxCount > 0 ? Lsr.DR : 0) |
       (state.overrun ? Lsr.OE : 0) |
@@ -246,10 +162,9 @@ export class Serial implements BusDevice {
     return status;
   }
 
-  private pollIdle(): void {
-    const state = this.state;
-    if (state.idlePolls < pollsToListen) state.idlePolls++;
-    else this.refill();
+  private poll(): void {
+    this.receiver.poll();
+    if (this.state.rxCount > 0) this.update();
   }
 
   /** The highest cause that is enabled (table IV). The receiver's time-out needs no clock here: the line has gone quiet. */
@@ -258,25 +173,11 @@ export class Serial implements BusDevice {
     const ier = state.ier;
     if (ier & Ier.RLSI && state.overrun) return Iir.RLSI;
     if (ier & Ier.RDI && state.rxCount > 0) {
-      return state.rxCount >= this.trigger() ? Iir.RDI : Iir.RX_TIMEOUT;
+      return this.receiver.triggered() ? Iir.RDI : Iir.RX_TIMEOUT;
     }
     if (ier & Ier.THRI && state.emptied) return Iir.THRI;
     if (ier & Ier.MSI && state.modemChanges) return Iir.MSI;
     return Iir.NO_INT;
-  }
-
-  /** Bytes in the receiver at which it interrupts: 1, 4, 8 or 14 with FIFOs on. */
-  private trigger(): number {
-    switch (this.state.fcr & Fcr.TRIGGER) {
-      case 0x40:
-        return 4;
-      case 0x80:
-        return 8;
-      case 0xc0:
-        return 14;
-      default:
-        return 1;
-    }
   }
 
   private identify(): number {
@@ -294,7 +195,7 @@ export class Serial implements BusDevice {
     const state = this.state;
     if (ier & ~state.ier & Ier.THRI) state.emptied = state.txCount === 0 ? 1 : 0;
     state.ier = ier;
-    if (ier & Ier.RDI) this.refill();
+    this.receiver.refill();
     this.update();
   }
 
@@ -302,11 +203,10 @@ export class Serial implements BusDevice {
   private controlFifo(fcr: number): void {
     const state = this.state;
     const enabled = fcr & Fcr.ENABLE_FIFO;
-    if (fcr & (enabled * Fcr.CLEAR_RCVR) || enabled !== (state.fcr & Fcr.ENABLE_FIFO)) {
-      state.rxHead = state.rxCount = 0;
-    }
+    const switched = enabled !== (state.fcr & Fcr.ENABLE_FIFO);
+    if (switched || (enabled && fcr & Fcr.CLEAR_RCVR)) this.receiver.clear();
     state.fcr = enabled ? fcr & (Fcr.ENABLE_FIFO | Fcr.TRIGGER) : 0;
-    if (this.listening()) this.refill();
+    this.receiver.refill();
     this.update();
   }
 
@@ -317,7 +217,7 @@ export class Serial implements BusDevice {
     state.modemChanges |= ((before ^ after) & peerLines) >> 4;
     if (before & ~after & Msr.RI) state.modemChanges |= Msr.TERI;
     state.mcr = mcr;
-    if (this.listening()) this.refill();
+    this.receiver.refill();
     this.update();
   }
 

@@ -1,7 +1,14 @@
 /** Sleep control, sleep status and reset register (ACPI 6.5 sections 4.8.3.6 and 4.8.3.7). */
 import { expect, test } from "bun:test";
 import { EventKind, ResetSource } from "../../../src/bus/events.ts";
-import { AcpiPower, AcpiPowerState } from "../../../src/devices/legacy/acpi-power.ts";
+import {
+  AcpiPower,
+  AcpiPowerState,
+  resetValue,
+  s5SleepType,
+} from "../../../src/devices/legacy/acpi-power.ts";
+import { s5SleepType as announcedSleepType } from "../../../src/firmware/acpi/dsdt.ts";
+import { resetValue as announcedResetValue } from "../../../src/machine/memory-map.ts";
 import { Events } from "./parts.ts";
 
 const [sleepControl, sleepStatus, resetRegister] = [0, 1, 2];
@@ -68,4 +75,9 @@ test("a wide access reaches each register", () => {
 
   expect(events.seen).toEqual([[EventKind.poweroff, 0]]);
   expect(device.read(sleepControl, 2)).toBe(0x14);
+});
+
+test("the ACPI tables announce the values that the device takes", () => {
+  expect(s5SleepType).toBe(announcedSleepType);
+  expect(resetValue).toBe(announcedResetValue);
 });
