@@ -29,6 +29,7 @@
 #define ICR_INIT 0x4500
 #define ICR_STARTUP 0x4600
 #define ICR_TO_SELF 0x40000
+#define ICR_TO_OTHERS 0xc0000
 
 u32 lapic_read(u32 offset);
 void lapic_write(u32 offset, u32 value);

@@ -1,5 +1,6 @@
 #include "smp.h"
 #include "apic.h"
+#include "boot.h"
 #include "interrupts.h"
 #include "wait.h"
 
@@ -34,6 +35,20 @@ void ap_main(u32 cpu)
 	}
 }
 
+static void start_all(void)
+{
+	send_ipi(0, ICR_TO_OTHERS | ICR_INIT);
+	send_ipi(0, ICR_TO_OTHERS | ICR_STARTUP | TRAMPOLINE >> 12);
+}
+
+static void start_each(u32 count)
+{
+	for (u32 id = 1; id < count; id++)
+		send_ipi(id, ICR_INIT);
+	for (u32 id = 1; id < count; id++)
+		send_ipi(id, ICR_STARTUP | TRAMPOLINE >> 12);
+}
+
 u32 smp_start(u32 count)
 {
 	if (online) /* an earlier test of this boot started them */
@@ -44,10 +59,10 @@ u32 smp_start(u32 count)
 	on_interrupt(WAKE_VECTOR, wake);
 	lapic_enable();
 	apic_ids[0] = lapic_id();
-	for (u32 id = 1; id < count; id++)
-		send_ipi(id, ICR_INIT);
-	for (u32 id = 1; id < count; id++)
-		send_ipi(id, ICR_STARTUP | TRAMPOLINE >> 12);
+	if (argument_is("ipi", "broadcast"))
+		start_all();
+	else
+		start_each(count);
 	WAIT(online == count - 1);
 	return online + 1;
 }

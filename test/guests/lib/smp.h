@@ -8,7 +8,11 @@
 
 #define MAX_CPUS 255
 
-/* Starts the processors with APIC ids 1..count-1; gives the number that runs after all came up or a wait ended. */
+/*
+ * Starts the processors with APIC ids 1..count-1, or, with `ipi=broadcast` on the command line, all others by one
+ * INIT and one SIPI, whatever their ids; gives the number that runs after all came up or a
+ * wait ended. Does nothing a second time.
+ */
 u32 smp_start(u32 count);
 u32 smp_apic_id(u32 cpu);
 /* Runs `function(cpu)` on a started processor; smp_wait waits for its end and says whether it came. */

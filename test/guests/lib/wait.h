@@ -6,13 +6,14 @@
 /* About 5 to 10 s on the TSCs of today: an interrupt that never comes, not one that is late on a busy host. */
 #define PATIENCE (1ul << 34)
 
-/* Waits until `condition`; gives whether it came true. */
-#define WAIT(condition)                                            \
-	({                                                         \
-		u64 wait_start = rdtsc();                          \
-		while (!(condition) && rdtsc() - wait_start < PATIENCE) \
-			pause();                                   \
-		!!(condition);                                     \
+/* Waits until `condition`; gives whether it came true. Looks once in each turn: a look may change a register. */
+#define WAIT(condition)                                                                     \
+	({                                                                                  \
+		u64 wait_start = rdtsc();                                                   \
+		int wait_over;                                                              \
+		while (!(wait_over = !!(condition)) && rdtsc() - wait_start < PATIENCE)     \
+			pause();                                                            \
+		wait_over;                                                                  \
 	})
 
 /* Some turns of doing nothing, in which an interrupt that is not to come would come. */

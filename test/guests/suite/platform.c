@@ -1,4 +1,4 @@
-/* The PM timer, the debug port, and what a hypervisor says of itself. */
+/* The PM timer, the debug port, the keyboard controller, and what a hypervisor says of itself. */
 #include "test.h"
 #include "../lib/apic.h"
 #include "../lib/smp.h"
@@ -20,6 +20,19 @@ TEST(pm_timer, "pm-timer")
 	expect("never backwards", backwards, 0);
 	expect("it runs", ((last - start) & 0xffffff) != 0, 1);
 	print("note tsc-per-tick %u\n", tsc / (((last - start) & 0xffffff) | 1));
+}
+
+/* Ready at once, as `reboot=k` wants it; guests wait for port 0x61's refresh bit to change. */
+TEST(i8042, "i8042")
+{
+	expect("status", inb(0x64), 0);
+	outb(0x64, 0xaa); /* self test: no keyboard is there to answer, and nothing resets */
+	expect("status after a command", inb(0x64), 0);
+	u8 refresh = inb(0x61) & 0x10;
+	expect("the refresh bit changes", WAIT((inb(0x61) & 0x10) != refresh), 1);
+	outb(0x61, 0x03);
+	expect("gate and speaker", inb(0x61) & 0x0f, 0x03);
+	outb(0x61, 0);
 }
 
 /* One code of each range that the VMM names, twice, and both ends. */
