@@ -6,7 +6,7 @@
  * a typed array's address holds for the duration of the call only.
  */
 import { dlopen, FFIType, type Pointer, read } from "bun:ffi";
-import { constants } from "node:os";
+import { Errno, errnoName } from "./errno.ts";
 
 const { symbols } = dlopen("libc.so.6", {
   __errno_location: { args: [], returns: "ptr" },
@@ -67,16 +67,7 @@ export function errno(): number {
   return read.i32(errnoAddress, 0);
 }
 
-/** Errno values that the program acts on, by their names in <errno.h>. */
-export const Errno = constants.errno;
-
-let names: Map<number, string> | undefined;
-
-/** The name of an errno value, as in <errno.h>: 2 is "ENOENT". */
-export function errnoName(value: number): string {
-  names ??= new Map(Object.entries(Errno).map(([name, number]) => [number, name]));
-  return names.get(value) ?? `errno ${value}`;
-}
+export { Errno, errnoName };
 
 const reasons: Record<string, string> = {
   EACCES: "permission denied",

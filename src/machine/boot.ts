@@ -1,5 +1,4 @@
 /** Puts into guest RAM what the first vCPU will find: firmware tables, kernel, initramfs, command line. */
-import { randomFillSync } from "node:crypto";
 import { fstatSync } from "node:fs";
 import { ConfigError } from "../exit-codes.ts";
 import { close, Open, open, pread } from "../ffi/file.ts";
@@ -68,7 +67,7 @@ export function prepareBoot(plan: BootPlan): BootState {
       e820: e820(memory),
       rsdpAddress: acpi ? tables.rsdpAddress : 0,
       entry: plan.entry,
-      random: (bytes) => randomFillSync(new Uint8Array(bytes)),
+      random: (bytes) => crypto.getRandomValues(new Uint8Array(bytes)),
     },
     { read: readPart },
   );

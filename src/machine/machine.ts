@@ -115,7 +115,7 @@ export class Machine {
 
   /** Lets the vCPUs in. */
   boot(): void {
-    this.#threads.run();
+    this.#threads.boot();
     this.#state = "running";
   }
 

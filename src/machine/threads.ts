@@ -1,5 +1,4 @@
 /** The worker threads of one machine, as the main thread sees them: started early, asked, waited for. */
-import { Worker } from "node:worker_threads";
 import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
 import { signalEventfd } from "../ffi/eventfd.ts";
 import { kick } from "../ffi/signals.ts";
@@ -11,41 +10,44 @@ const patienceMs = 60_000;
 
 export class MachineThreads {
   readonly control: SharedArrayBuffer;
-  readonly #vcpus: Worker[];
-  readonly #io: Worker;
+  readonly #workers: Worker[] = [];
   #controls: ThreadControl[] = [];
   #spec: MachineSpec | undefined;
 
-  /** Starts the threads at once: they load their code while the main thread sets the machine up. */
+  /** Starts the vCPUs' threads at once: they load their code while the main thread sets the machine up. */
   constructor(
     readonly vcpus: number,
-    onDeath: (name: string, why: string) => void,
+    readonly onDeath: (name: string, why: string) => void,
   ) {
     this.control = new SharedArrayBuffer(ThreadControl.bytesFor(vcpus + 1));
-    const start = (url: URL, name: string) => {
-      const worker = new Worker(url, { name });
-      worker.on("error", (error) => onDeath(name, String(error)));
-      return worker;
-    };
-    this.#vcpus = Array.from({ length: vcpus }, (_, i) => start(vcpuWorkerUrl, `vcpu${i}`));
-    this.#io = start(ioWorkerUrl, "io0");
+    for (let index = 0; index < vcpus; index++) this.#start(vcpuWorkerUrl, `vcpu${index}`);
   }
 
-  /** Hands the machine to the threads; each parks when it is ready. */
+  #start(url: URL, name: string): Worker {
+    const worker = new Worker(url, { name });
+    worker.onerror = ({ message }) => this.onDeath(name, message);
+    this.#workers.push(worker);
+    return worker;
+  }
+
+  /** Hands the machine to the vCPUs' threads; each parks when it is ready. */
   assign(spec: MachineSpec): void {
     this.#spec = spec;
     this.#controls = Array.from(
       { length: this.vcpus + 1 },
       (_, thread) => new ThreadControl(this.control, thread),
     );
-    for (const [index, worker] of this.#vcpus.entries()) worker.postMessage({ spec, index });
-    this.#io.postMessage({ spec });
+    for (const [index, worker] of this.#workers.entries()) worker.postMessage({ spec, index });
   }
 
-  /** vCPUs enter the guest; the I/O worker serves. */
-  run(): void {
+  /**
+   * vCPUs enter the guest. The I/O worker starts now: what the guest says before it is ready waits in the rings, and its
+   * start does not take time from the way to the first KVM_RUN.
+   */
+  boot(): void {
+    this.runVcpus();
     this.#ask(this.#ioControl, Ask.run);
-    for (const vcpu of this.#vcpuControls) this.#ask(vcpu, Ask.run);
+    this.#start(ioWorkerUrl, "io0").postMessage({ spec: this.#spec });
   }
 
   runVcpus(): void {
@@ -65,13 +67,14 @@ export class MachineThreads {
 
   /** Resolves when every thread has said that it is out and holds nothing; the workers are ended then. */
   async leave(): Promise<void> {
-    for (const control of this.#controls) this.#ask(control, Ask.leave);
-    await this.#all(this.#controls, [ThreadState.gone], "end");
+    const started = this.#controls.slice(0, this.#workers.length);
+    for (const control of started) this.#ask(control, Ask.leave);
+    await this.#all(started, [ThreadState.gone], "end");
   }
 
   /** Ends the runtime's side of the threads, for a process that goes on. */
   async terminate(): Promise<void> {
-    await Promise.all([...this.#vcpus, this.#io].map((worker) => worker.terminate()));
+    await Promise.all(this.#workers.map((worker) => worker.terminate()));
   }
 
   get #vcpuControls(): ThreadControl[] {

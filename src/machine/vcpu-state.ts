@@ -106,15 +106,13 @@ export class VcpuSnapshot {
 
 /** The MSRs of a list that this vCPU has, less the time-stamp counter, which goes on counting. */
 function readMsrs(vcpu: number, indexes: readonly number[]): Block {
-  const wanted = indexes.filter((index) => index !== Msr.tsc);
-  const one = msrBlock([0]);
-  const readable = wanted.filter((index) => {
-    new KvmMsrEntry(one.view, KvmMsrs.size).index = index;
-    return ioctl(vcpu, KVM_GET_MSRS, one) === 1;
-  });
-  const block = msrBlock(readable);
-  ioctl(vcpu, KVM_GET_MSRS, block);
-  return block;
+  let readable = indexes.filter((index) => index !== Msr.tsc);
+  for (;;) {
+    const block = msrBlock(readable);
+    const count = ioctl(vcpu, KVM_GET_MSRS, block); // KVM stops at the first one that it refuses
+    if (count === readable.length) return block;
+    readable = readable.toSpliced(count, 1);
+  }
 }
 
 /** Sets what it can: KVM stops at the first MSR that it refuses, which is skipped. */
