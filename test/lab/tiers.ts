@@ -14,9 +14,14 @@ interface Counts {
   readonly skipped: number;
 }
 
-/** Folders of test/ that are tiers of their own; every other test file is a unit test. */
-const folders = { guest: "guests", linux: "e2e", fuzz: "fuzz", large: "large" } as const;
-type Tier = "unit" | keyof typeof folders;
+/** Tiers and their folders, the deciding ones first: test/guests/large/ is large. The rest is unit. */
+const folders = [
+  ["large", "large"],
+  ["fuzz", "fuzz"],
+  ["guest", "guests"],
+  ["linux", "e2e"],
+] as const;
+type Tier = "unit" | (typeof folders)[number][0];
 
 /** Per test, in milliseconds; emulated guests take tens of seconds on a busy machine. */
 const timeouts: Record<Tier, number> = {
@@ -29,11 +34,8 @@ const timeouts: Record<Tier, number> = {
 
 /** The tier that a test file, relative to the root, belongs to. */
 export function tierOf(file: string): Tier {
-  const [, folder] = file.split("/");
-  for (const tier of Object.keys(folders) as (keyof typeof folders)[]) {
-    if (folders[tier] === folder) return tier;
-  }
-  return "unit";
+  const parents = file.split("/").slice(0, -1);
+  return folders.find(([, folder]) => parents.includes(folder))?.[0] ?? "unit";
 }
 
 /** The sums of a JUnit report's root element; undefined if it has none. */

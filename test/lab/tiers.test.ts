@@ -1,0 +1,31 @@
+/** How the tiers are told apart and summed up; the reports are written by hand. */
+
+import { expect, test } from "bun:test";
+import { countsOf, tierOf } from "./tiers.ts";
+
+test.each([
+  ["test/ffi/struct.test.ts", "unit"],
+  ["test/tidy.test.ts", "unit"],
+  ["test/guests/serial.test.ts", "guest"],
+  ["test/e2e/boot.test.ts", "linux"],
+  ["test/fuzz/elf.test.ts", "fuzz"],
+  ["test/guests/large/vcpus.test.ts", "large"],
+  ["test/e2e/fuzz/images.test.ts", "fuzz"],
+])("%s is of the tier %s", (file, tier) => {
+  expect(tierOf(file)).toBe(tier as ReturnType<typeof tierOf>);
+});
+
+test("passed is what neither failed nor was skipped, errors being failures", () => {
+  const root =
+    '<testsuites name="x" tests="10" assertions="7" failures="2" errors="1" skipped="3">';
+
+  expect(countsOf(`<?xml version="1.0"?>\n${root}\n</testsuites>`)).toEqual({
+    passed: 4,
+    failed: 3,
+    skipped: 3,
+  });
+});
+
+test("a report that was cut off before its root counts as none", () => {
+  expect(countsOf('<?xml version="1.0"?>')).toBeUndefined();
+});
