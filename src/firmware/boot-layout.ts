@@ -1,6 +1,7 @@
 /**
- * Where the loaders put their tables: conventional memory from 0x500, above the real-mode vectors and the BIOS data
- * area, up to 0x30000. Linux copies or leaves all of it before it hands out memory below 1 MiB.
+ * Where the loaders put their tables: conventional memory from 0x500, above the real-mode vectors
+ * and the BIOS data area, up to 0x30000. Linux copies or leaves all of it before it hands out
+ * memory below 1 MiB.
  */
 export const BootLayout = {
   start: 0x500,
@@ -8,7 +9,10 @@ export const BootLayout = {
   startInfo: 0x600,
   moduleList: 0x680,
   bootParams: 0x7000,
-  /** The first vCPU's stack grows down from here; 64-bit kernels bring their own, small guests may not. */
+  /**
+   * The first vCPU's stack grows down from here; 64-bit kernels bring their own, small guests may
+   * not.
+   */
   stackTop: 0x8ff0,
   pageTables: 0x9000,
   pageTablesEnd: 0xf000,

@@ -1,7 +1,8 @@
 /**
- * The structures of the Linux/x86 boot protocol: Linux Documentation/arch/x86/boot.rst and zero-page.rst, laid out as
- * in asm/bootparam.h. Field names are the header's. What no loader of ours touches is left out of the layouts' fields
- * as padding; the offsets of the rest are the header's.
+ * The structures of the Linux/x86 boot protocol: Linux Documentation/arch/x86/boot.rst and
+ * zero-page.rst, laid out as in asm/bootparam.h. Field names are the header's. What no loader of
+ * ours touches is left out of the layouts' fields as padding; the offsets of the rest are the
+ * header's.
  */
 import { addr, bytes, nested, struct, u8, u16, u32 } from "../ffi/struct.ts";
 

@@ -1,13 +1,14 @@
 /**
- * The contract between the kernel loaders and the machine: what a boot is asked for, and the registers that the first
- * vCPU starts with. Plain data on both sides.
+ * The contract between the kernel loaders and the machine: what a boot is asked for, and the
+ * registers that the first vCPU starts with. Plain data on both sides.
  */
 import type { E820Entry } from "./e820.ts";
 import type { GuestRam } from "./guest-ram.ts";
 
 /**
- * Which entry of the kernel is used. `direct` decompresses a bzImage on the host and enters the kernel proper,
- * `bzimage` leaves that to the kernel's own decompressor, `auto` takes the quicker one (docs/kernels.md).
+ * Which entry of the kernel is used. `direct` decompresses a bzImage on the host and enters the
+ * kernel proper, `bzimage` leaves that to the kernel's own decompressor, `auto` takes the quicker
+ * one (docs/kernels.md).
  */
 export type KernelEntry = "auto" | "bzimage" | "direct";
 

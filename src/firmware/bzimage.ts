@@ -1,6 +1,7 @@
 /**
- * bzImage files: the real-mode setup header (Linux Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header"),
- * read and checked, and the load of the protected-mode part for the kernel's own decompressor.
+ * bzImage files: the real-mode setup header (Linux Documentation/arch/x86/boot.rst, "The Real-Mode
+ * Kernel Header"), read and checked, and the load of the protected-mode part for the kernel's own
+ * decompressor.
  *
  * The 64-bit entry needs `xloadflags`, so the oldest protocol accepted is 2.12 (Linux 3.8, 2013).
  */
@@ -112,7 +113,10 @@ const headerEnd = (start: Uint8Array): number => Math.min(0x202 + start[0x201]!,
 
 const isPowerOfTwo = (value: number): boolean => value > 0 && (value & (value - 1)) === 0;
 
-/** `setup_sects` 0 means 4; `syssize` counts paragraphs, the last of which may be cut short in the file. */
+/**
+ * `setup_sects` 0 means 4; `syssize` counts paragraphs, the last of which may be cut short in the
+ * file.
+ */
 function protectedModePart(file: KernelFile, setupSects: number, syssize: number) {
   const offset = ((setupSects || 4) + 1) * 512;
   const declared = syssize * 16;

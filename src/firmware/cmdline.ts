@@ -1,10 +1,19 @@
-/** The kernel command line: its bytes, its length limit, and the few options that a loader has to honour. */
+/**
+ * The kernel command line: its bytes, its length limit, and the few options that a loader has to
+ * honour.
+ */
 import { KernelError } from "./kernel-error.ts";
 
-/** What Linux on x86 keeps (COMMAND_LINE_SIZE, 2048) less the final NUL, for kernels that do not say. */
+/**
+ * What Linux on x86 keeps (COMMAND_LINE_SIZE, 2048) less the final NUL, for kernels that do not
+ * say.
+ */
 export const defaultCmdlineLimit = 2047;
 
-/** The command line as the guest gets it, with its final NUL; a KernelError when the kernel would cut it. */
+/**
+ * The command line as the guest gets it, with its final NUL; a KernelError when the kernel would
+ * cut it.
+ */
 export function encodeCmdline(cmdline: string, limit: number): Uint8Array {
   const text = new TextEncoder().encode(cmdline);
   if (text.length > limit) {

@@ -1,6 +1,6 @@
 /**
- * The processor states the two boot protocols ask for, and the tables behind them: descriptors (Intel SDM volume 3A,
- * section 3.4.5), identity page tables (section 4.5) and control registers.
+ * The processor states the two boot protocols ask for, and the tables behind them: descriptors
+ * (Intel SDM volume 3A, section 3.4.5), identity page tables (section 4.5) and control registers.
  */
 import { BootLayout } from "./boot-layout.ts";
 import type { BootState, SegmentState } from "./boot-state.ts";
@@ -35,7 +35,10 @@ const taskSegment: SegmentState = {
   g: 0,
 };
 
-/** Base 0, 4 GiB; type 0xb is accessed code that can be read, 3 is accessed data that can be written. */
+/**
+ * Base 0, 4 GiB; type 0xb is accessed code that can be read, 3 is accessed data that can be
+ * written.
+ */
 function flat(selector: number, type: number): SegmentState {
   return {
     selector,
@@ -70,8 +73,8 @@ export interface Entry {
 }
 
 /**
- * The state of boot.rst, "64-bit Boot Protocol": long mode, the first 4 GiB mapped one to one, flat segments. Writes
- * the tables into guest RAM.
+ * The state of boot.rst, "64-bit Boot Protocol": long mode, the first 4 GiB mapped one to one, flat
+ * segments. Writes the tables into guest RAM.
  */
 export function longMode(ram: GuestRam, entry: Entry): BootState {
   ram.write(BootLayout.pageTables, identityTables(BootLayout.pageTables));
@@ -86,8 +89,8 @@ export function longMode(ram: GuestRam, entry: Entry): BootState {
 }
 
 /**
- * The state of Xen's "x86/HVM direct boot ABI" (docs/misc/pvh.pandoc): 32-bit protected mode, paging off, flat
- * segments. Writes the descriptors into guest RAM.
+ * The state of Xen's "x86/HVM direct boot ABI" (docs/misc/pvh.pandoc): 32-bit protected mode,
+ * paging off, flat segments. Writes the descriptors into guest RAM.
  */
 export function protectedMode(ram: GuestRam, entry: Entry): BootState {
   return {
@@ -119,7 +122,10 @@ function common(ram: GuestRam, code: SegmentState, entry: Entry) {
   };
 }
 
-/** A PML4, a page-directory-pointer table and four page directories: 4 GiB in pages of 2 MiB, one to one. */
+/**
+ * A PML4, a page-directory-pointer table and four page directories: 4 GiB in pages of 2 MiB, one to
+ * one.
+ */
 function identityTables(address: number): Uint8Array {
   const present = 0x3; // writable too
   const largePage = 0x80;

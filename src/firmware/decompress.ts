@@ -1,7 +1,8 @@
 /**
- * Decompresses a bzImage's payload on the host: gzip (RFC 1952) and zstd (RFC 8878) by the runtime's built-ins, LZ4 by
- * lz4.ts. The build puts the unpacked size into the payload's last four bytes (linux/scripts/Makefile.lib,
- * "size_append"; gzip's own format ends in it), and that many bytes are all that is ever allocated or produced.
+ * Decompresses a bzImage's payload on the host: gzip (RFC 1952) and zstd (RFC 8878) by the
+ * runtime's built-ins, LZ4 by lz4.ts. The build puts the unpacked size into the payload's last four
+ * bytes (linux/scripts/Makefile.lib, "size_append"; gzip's own format ends in it), and that many
+ * bytes are all that is ever allocated or produced.
  */
 import type { gunzipSync } from "node:zlib";
 import { decompressLz4Legacy } from "./lz4.ts";
@@ -36,7 +37,10 @@ export class DecompressError extends Error {
   override readonly name = "DecompressError";
 }
 
-/** The size a payload says it unpacks to, in bytes. It is the file's word: check it before it is believed. */
+/**
+ * The size a payload says it unpacks to, in bytes. It is the file's word: check it before it is
+ * believed.
+ */
 export function unpackedSize(payload: Uint8Array): number {
   if (payload.length < 8) throw new DecompressError(`it has only ${payload.length} bytes`);
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
@@ -47,8 +51,8 @@ export function unpackedSize(payload: Uint8Array): number {
 export const spareBytes = 4;
 
 /**
- * Unpacks the payload that fills `buffer` but for `spareBytes` in front, to `size` bytes exactly; the buffer is
- * overwritten. A DecompressError says what is wrong with the payload.
+ * Unpacks the payload that fills `buffer` but for `spareBytes` in front, to `size` bytes exactly;
+ * the buffer is overwritten. A DecompressError says what is wrong with the payload.
  */
 export function decompress(format: HostFormat, buffer: Uint8Array, size: number): Uint8Array {
   const payload = buffer.subarray(spareBytes);
@@ -69,7 +73,8 @@ export function decompress(format: HostFormat, buffer: Uint8Array, size: number)
 
 function unpack(format: HostFormat, buffer: Uint8Array, payload: Uint8Array, size: number) {
   if (format === "LZ4") return decompressLz4Legacy(payload.subarray(0, -4), size);
-  // One output chunk of the right size: nothing is joined, nothing copied. Loaded here because few boots need it.
+  // One output chunk of the right size: nothing is joined, nothing copied. Loaded here because few
+  // boots need it.
   const zlib = process.getBuiltinModule("node:zlib") as Zlib;
   const options = { maxOutputLength: size, chunkSize: Math.max(size, 64) };
   if (format === "gzip") return zlib.gunzipSync(payload, options);
@@ -77,9 +82,10 @@ function unpack(format: HostFormat, buffer: Uint8Array, payload: Uint8Array, siz
 }
 
 /**
- * RFC 8878 section 3.1.1.1: Linux's payload is a frame without a content size, which the library would unpack through a
- * window of 128 MiB. With the size in the frame header it unpacks straight into the output, in two thirds of the time.
- * Moves the header into the spare bytes and inserts the field; any other kind of frame is left as it is.
+ * RFC 8878 section 3.1.1.1: Linux's payload is a frame without a content size, which the library
+ * would unpack through a window of 128 MiB. With the size in the frame header it unpacks straight
+ * into the output, in two thirds of the time. Moves the header into the spare bytes and inserts the
+ * field; any other kind of frame is left as it is.
  */
 function declareSize(buffer: Uint8Array, size: number): Uint8Array {
   const headerSize = 6; // magic, descriptor, window descriptor

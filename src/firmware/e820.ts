@@ -1,6 +1,7 @@
 /**
- * The memory map a PC's firmware reports (ACPI 6.5 section 15, "System Address Map Interfaces"): built from RAM and
- * from ranges that are not RAM, sorted, without overlaps, neighbours of one kind joined.
+ * The memory map a PC's firmware reports (ACPI 6.5 section 15, "System Address Map Interfaces"):
+ * built from RAM and from ranges that are not RAM, sorted, without overlaps, neighbours of one kind
+ * joined.
  */
 import type { Range } from "./ranges.ts";
 
@@ -15,8 +16,9 @@ export interface E820Entry {
 }
 
 /**
- * The map of a machine. `others` is whatever is not plain RAM: the legacy hole below 1 MiB, MMCONFIG, tables. It takes
- * precedence over RAM; among themselves the higher type wins, as in Linux. Empty entries vanish.
+ * The map of a machine. `others` is whatever is not plain RAM: the legacy hole below 1 MiB,
+ * MMCONFIG, tables. It takes precedence over RAM; among themselves the higher type wins, as in
+ * Linux. Empty entries vanish.
  */
 export function buildE820(
   ram: readonly { readonly start: number; readonly length: number }[],

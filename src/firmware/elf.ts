@@ -1,7 +1,8 @@
 /**
- * ELF executables as kernels: System V gABI 4.1 chapters 4 and 5, constants from linux/elf.h. Only what a loader needs:
- * PT_LOAD segments by physical address, the entry point, and the PVH note (XEN_ELFNOTE_PHYS32_ENTRY, 18, of
- * xen/include/public/elfnote.h). The file is hostile: whatever is returned has been checked.
+ * ELF executables as kernels: System V gABI 4.1 chapters 4 and 5, constants from linux/elf.h. Only
+ * what a loader needs: PT_LOAD segments by physical address, the entry point, and the PVH note
+ * (XEN_ELFNOTE_PHYS32_ENTRY, 18, of xen/include/public/elfnote.h). The file is hostile: whatever is
+ * returned has been checked.
  */
 import { addr, bytes, struct, u8, u16, u32 } from "../ffi/struct.ts";
 import type { KernelFile } from "./file-reader.ts";
@@ -70,14 +71,19 @@ const PT_LOAD = 1;
 const PT_NOTE = 4;
 const XEN_ELFNOTE_PHYS32_ENTRY = 18;
 
-/** Linux has 5 program headers; more than this is no kernel, and would only make the checks slow. */
+/**
+ * Linux has 5 program headers; more than this is no kernel, and would only make the checks slow.
+ */
 const maxProgramHeaders = 256;
 /** All notes together, in bytes; Linux has 500. */
 const maxNotes = 0x10_0000;
 /** Physical addresses have at most 52 bits (Intel SDM volume 3A section 4.1.4). */
 const addressLimit = 2 ** 52;
 
-/** A part of the file that belongs into memory: `fileSize` bytes at `offset`, zeros up to `memorySize`. */
+/**
+ * A part of the file that belongs into memory: `fileSize` bytes at `offset`, zeros up to
+ * `memorySize`.
+ */
 export interface Segment {
   readonly offset: number;
   /** Guest-physical. */
@@ -181,7 +187,8 @@ function loadSegments(file: KernelFile, headers: readonly ProgramHeader[]): Segm
     if (fileSize > memorySize) {
       damaged(
         file,
-        `the segment at ${hex(address)} has ${fileSize} bytes in the file, but only ${memorySize} in memory`,
+        `the segment at ${hex(address)} has ${fileSize} bytes in the file, ` +
+          `but only ${memorySize} in memory`,
       );
     }
     if (!(address + memorySize <= addressLimit)) {
@@ -214,7 +221,10 @@ function findPvhEntry(file: KernelFile, headers: readonly ProgramHeader[]): numb
   return undefined;
 }
 
-/** One note: namesz, descsz, type, each a word, then the name and the descriptor, each padded to `align`. */
+/**
+ * One note: namesz, descsz, type, each a word, then the name and the descriptor, each padded to
+ * `align`.
+ */
 function scanNotes(file: KernelFile, notes: DataView, align: 4 | 8): number | undefined {
   const padded = (size: number) => Math.ceil(size / align) * align;
   for (let at = 0; at + 12 <= notes.byteLength; ) {

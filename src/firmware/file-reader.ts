@@ -3,8 +3,8 @@ import { KernelError } from "./kernel-error.ts";
 /** Reads files for the loaders, so that none of them knows system calls. */
 export interface FileReader {
   /**
-   * Exactly `length` bytes at `offset` of an open file, in an array that the caller may write to; throws when the file
-   * is shorter or cannot be read.
+   * Exactly `length` bytes at `offset` of an open file, in an array that the caller may write to;
+   * throws when the file is shorter or cannot be read.
    */
   read(fd: number, offset: number, length: number): Uint8Array;
 }

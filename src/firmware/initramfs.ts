@@ -1,4 +1,7 @@
-/** Puts the initramfs into guest RAM: as high as the kernel can reach, so that it is out of everyone's way. */
+/**
+ * Puts the initramfs into guest RAM: as high as the kernel can reach, so that it is out of
+ * everyone's way.
+ */
 import type { BootOptions } from "./boot-state.ts";
 import { KernelError, mebibytes } from "./kernel-error.ts";
 import { highestFit, type Range } from "./ranges.ts";
@@ -6,8 +9,8 @@ import { highestFit, type Range } from "./ranges.ts";
 const pageSize = 4096;
 
 /**
- * Reads the initramfs straight into guest RAM, the highest place below `preferredLimit`, else below `limit`. Returns
- * where it lies, or undefined when none was given.
+ * Reads the initramfs straight into guest RAM, the highest place below `preferredLimit`, else below
+ * `limit`. Returns where it lies, or undefined when none was given.
  */
 export function loadInitramfs(
   { initramfs, ram }: BootOptions,

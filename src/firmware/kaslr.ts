@@ -1,21 +1,28 @@
 /**
- * Kernel address space layout randomization for a kernel that is entered directly, as its own decompressor would have
- * done it (linux/arch/x86/boot/compressed/kaslr.c and misc.c): choose a virtual base, and add the distance to every
- * place listed in the relocation table that the build appends to vmlinux.
+ * Kernel address space layout randomization for a kernel that is entered directly, as its own
+ * decompressor would have done it (linux/arch/x86/boot/compressed/kaslr.c and misc.c): choose a
+ * virtual base, and add the distance to every place listed in the relocation table that the build
+ * appends to vmlinux.
  *
- * The table is words, each a kernel address cut to 32 bits. Each list starts with a zero word: places of 64 bits;
- * places of 32 bits that take the distance negated (per-CPU data; Linux 6.15 dropped this list); places of 32 bits.
- * linux/arch/x86/tools/relocs.c writes it.
+ * The table is words, each a kernel address cut to 32 bits. Each list starts with a zero word:
+ * places of 64 bits; places of 32 bits that take the distance negated (per-CPU data; Linux 6.15
+ * dropped this list); places of 32 bits. linux/arch/x86/tools/relocs.c writes it.
  */
 import type { ElfImage, Segment } from "./elf.ts";
 import type { KernelFile } from "./file-reader.ts";
 import { hex } from "./kernel-error.ts";
 
-/** The kernel image is mapped within 1 GiB from here (KERNEL_IMAGE_SIZE, __START_KERNEL_map of a KASLR kernel). */
+/**
+ * The kernel image is mapped within 1 GiB from here (KERNEL_IMAGE_SIZE, __START_KERNEL_map of a
+ * KASLR kernel).
+ */
 const kernelMap = 0x8000_0000; // the low word of 0xffffffff80000000
 const kernelImageSize = 2 ** 30;
 
-/** Where the kernel has to be changed when it moves: lists of words, each a kernel address cut to 32 bits. */
+/**
+ * Where the kernel has to be changed when it moves: lists of words, each a kernel address cut to 32
+ * bits.
+ */
 export interface RelocationTable {
   readonly absolute64: Uint32Array;
   readonly inverse32: Uint32Array;
@@ -50,8 +57,9 @@ export function pickBelow(count: number, random: (bytes: number) => Uint8Array):
 }
 
 /**
- * A random distance to move the kernel up in its virtual range, a multiple of `align`; undefined when there is no room.
- * `linked` is the physical address it was linked for, `size` what it takes, unpacked file and memory alike.
+ * A random distance to move the kernel up in its virtual range, a multiple of `align`; undefined
+ * when there is no room. `linked` is the physical address it was linked for, `size` what it takes,
+ * unpacked file and memory alike.
  */
 export function chooseDistance(
   { linked, size, align }: { linked: number; size: number; align: number },
@@ -62,7 +70,9 @@ export function chooseDistance(
   return align * pickBelow(Math.floor(room / align) + 1, random);
 }
 
-/** The part of the image that a run of places lies in; lists are sorted, so that it seldom changes. */
+/**
+ * The part of the image that a run of places lies in; lists are sorted, so that it seldom changes.
+ */
 interface Run {
   /** Guest-physical, as linked: the first byte, and the end of the part that is in the file. */
   readonly start: number;
@@ -73,8 +83,8 @@ interface Run {
 const noRun: Run = { start: 1, end: 0, shift: 0 };
 
 /**
- * Adds `distance`, a multiple of 64 KiB, to every listed place of the unpacked ELF file, in place. A place outside the
- * loaded segments is a KernelError.
+ * Adds `distance`, a multiple of 64 KiB, to every listed place of the unpacked ELF file, in place.
+ * A place outside the loaded segments is a KernelError.
  */
 export function relocate(
   image: Uint8Array,
@@ -89,9 +99,9 @@ export function relocate(
 }
 
 /**
- * Adds `units` of 64 KiB to each place of a list. Places are not aligned, and there are a quarter of a million of them
- * in a loop that runs once: by bytes it takes a quarter of the time of DataView calls, which are slow until compiled.
- * The low 16 bits never change.
+ * Adds `units` of 64 KiB to each place of a list. Places are not aligned, and there are a quarter
+ * of a million of them in a loop that runs once: by bytes it takes a quarter of the time of
+ * DataView calls, which are slow until compiled. The low 16 bits never change.
  */
 function add(
   image: Uint8Array,
@@ -124,7 +134,10 @@ function carry(image: Uint8Array, at: number): void {
   }
 }
 
-/** The segment whose part of the file holds `width` bytes at guest-physical `place`, as the kernel was linked. */
+/**
+ * The segment whose part of the file holds `width` bytes at guest-physical `place`, as the kernel
+ * was linked.
+ */
 function runOf(segments: readonly Segment[], place: number, width: number, file: KernelFile): Run {
   const found = segments.find(
     ({ address, fileSize }) => address <= place && place + width <= address + fileSize,

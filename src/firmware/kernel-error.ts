@@ -1,6 +1,6 @@
 /**
- * A kernel, initramfs or command line that cannot be booted. The message is one line for the user: what, which file,
- * why, and what to do about it.
+ * A kernel, initramfs or command line that cannot be booted. The message is one line for the user:
+ * what, which file, why, and what to do about it.
  */
 export class KernelError extends Error {
   override readonly name = "KernelError";

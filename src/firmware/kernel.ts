@@ -1,6 +1,6 @@
 /**
- * Loads a kernel into guest RAM and says how to enter it. The front of the loaders: looks at the file and decides which
- * of them takes it (docs/kernels.md).
+ * Loads a kernel into guest RAM and says how to enter it. The front of the loaders: looks at the
+ * file and decides which of them takes it (docs/kernels.md).
  */
 import { BootLayout } from "./boot-layout.ts";
 import type { BootOptions, BootState } from "./boot-state.ts";
@@ -21,8 +21,9 @@ export { KernelError } from "./kernel-error.ts";
 const hostWins: readonly PayloadFormat[] = ["gzip", "zstd"];
 
 /**
- * Writes kernel, initramfs, command line and boot tables into guest RAM. Throws a KernelError, whose message is for the
- * user, when the files cannot be booted; guest RAM is then in no defined state.
+ * Writes kernel, initramfs, command line and boot tables into guest RAM. Throws a KernelError,
+ * whose message is for the user, when the files cannot be booted; guest RAM is then in no defined
+ * state.
  */
 export function loadKernel(options: BootOptions, reader: FileReader): BootState {
   const { kernelFd, kernelSize, kernelPath } = options;
@@ -35,8 +36,10 @@ export function loadKernel(options: BootOptions, reader: FileReader): BootState 
   const image = parseBzImage(file);
   const { offset, size } = image.payload;
   const format = payloadFormat(file.read(offset, Math.min(size, 8), "the payload"));
-  const wanted = options.entry === "auto" ? format && hostWins.includes(format) : true;
-  if (options.entry === "bzimage" || !wanted) return bootBzImage(options, file, image, free, []);
+  if (options.entry === "bzimage" || (options.entry === "auto" && !isQuicker(format))) {
+    const notes = options.entry === "auto" ? remark(format) : [];
+    return bootBzImage(options, file, image, free, notes);
+  }
   if (format !== undefined && isHostFormat(format)) {
     return bootPayload(options, file, image, format, free);
   }
@@ -44,6 +47,18 @@ export function loadKernel(options: BootOptions, reader: FileReader): BootState 
     `its payload is ${format ?? "of no known format"}, which is not unpacked on the host`,
     "leave --kernel-entry out, or say --kernel-entry bzimage",
   );
+}
+
+const isQuicker = (format: PayloadFormat | undefined): boolean =>
+  format !== undefined && hostWins.includes(format);
+
+/** What to tell about a payload that only the kernel can unpack. */
+function remark(format: PayloadFormat | undefined): string[] {
+  if (format !== undefined && isHostFormat(format)) return [];
+  const name = format ?? "of no known format";
+  return [
+    `The payload is ${name}, which the kernel unpacks itself: gzip or zstd would start sooner`,
+  ];
 }
 
 /** Guest RAM without the boot tables: what loaders may write to, in address order. */

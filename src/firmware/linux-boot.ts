@@ -1,6 +1,6 @@
 /**
- * The 64-bit Linux boot protocol (Linux Documentation/arch/x86/boot.rst, "64-bit Boot Protocol"): fills boot_params,
- * the "zero page", and returns the state in which the kernel is entered.
+ * The 64-bit Linux boot protocol (Linux Documentation/arch/x86/boot.rst, "64-bit Boot Protocol"):
+ * fills boot_params, the "zero page", and returns the state in which the kernel is entered.
  */
 import { BootLayout } from "./boot-layout.ts";
 import {
@@ -28,7 +28,10 @@ const high = (value: number): number => Math.floor(value / 0x1_0000_0000);
 export interface LinuxKernel {
   readonly rip: number;
   readonly range: Range;
-  /** The setup header as it is in the file, to be copied; a kernel without one gets a minimal header. */
+  /**
+   * The setup header as it is in the file, to be copied; a kernel without one gets a minimal
+   * header.
+   */
   readonly header?: Uint8Array;
   readonly cmdlineLimit: number;
   readonly initramfs: Range | undefined;
@@ -37,7 +40,10 @@ export interface LinuxKernel {
   readonly notes: readonly string[];
 }
 
-/** Writes the boot parameters and all that they point to; the kernel and the initramfs are in place already. */
+/**
+ * Writes the boot parameters and all that they point to; the kernel and the initramfs are in place
+ * already.
+ */
 export function bootLinux(options: BootOptions, kernel: LinuxKernel): BootState {
   const { ram } = options;
   const params = new BootParams();
@@ -89,7 +95,10 @@ function encodeE820(entries: readonly E820Entry[]): Uint8Array {
   return new Uint8Array(table.view.buffer);
 }
 
-/** The entries that boot_params has no room for, as a setup_data node: its address, or 0 when all fit. */
+/**
+ * The entries that boot_params has no room for, as a setup_data node: its address, or 0 when all
+ * fit.
+ */
 function writeMoreE820({ e820, ram }: BootOptions): number {
   if (e820.length <= e820MaxEntriesZeropage) return 0;
   const table = encodeE820(e820.slice(e820MaxEntriesZeropage));

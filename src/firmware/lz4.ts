@@ -1,7 +1,8 @@
 /**
- * LZ4's legacy frame, which `lz4 -l` writes and Linux uses for its payload: LZ4 Frame Format 1.6.4, "Legacy frame", and
- * LZ4 Block Format. A magic number, then blocks, each a 32-bit length and a compressed block that unpacks to 8 MiB (the
- * last one to less). The input is hostile: every length is checked against both buffers.
+ * LZ4's legacy frame, which `lz4 -l` writes and Linux uses for its payload: LZ4 Frame Format 1.6.4,
+ * "Legacy frame", and LZ4 Block Format. A magic number, then blocks, each a 32-bit length and a
+ * compressed block that unpacks to 8 MiB (the last one to less). The input is hostile: every length
+ * is checked against both buffers.
  */
 export const lz4LegacyMagic = 0x184c_2102;
 /** What one block unpacks to. */
@@ -37,8 +38,9 @@ export function decompressLz4Legacy(source: Uint8Array, size: number): Uint8Arra
 }
 
 /**
- * Unpacks source[from, to) to target[start, limit), and returns where it ended. A block is a row of sequences: a token
- * of two length nibbles, literals, and a match, a distance back into this block's output; the last has no match.
+ * Unpacks source[from, to) to target[start, limit), and returns where it ended. A block is a row of
+ * sequences: a token of two length nibbles, literals, and a match, a distance back into this
+ * block's output; the last has no match.
  */
 function unpackBlock(
   source: Uint8Array,

@@ -1,6 +1,7 @@
 /**
- * A bzImage's kernel, unpacked on the host and entered directly by the 64-bit Linux boot protocol, which is also how
- * its own decompressor enters it. Not by its PVH note: that entry knows no KASLR_FLAG, and is not relocated.
+ * A bzImage's kernel, unpacked on the host and entered directly by the 64-bit Linux boot protocol,
+ * which is also how its own decompressor enters it. Not by its PVH note: that entry knows no
+ * KASLR_FLAG, and is not relocated.
  */
 import type { BootOptions, BootState } from "./boot-state.ts";
 import { type BzImage, identityMapped, placeImage } from "./bzimage.ts";
@@ -94,7 +95,10 @@ function unpackKernel(file: KernelFile, image: BzImage, format: HostFormat): Uin
   }
 }
 
-/** Moves the kernel in its virtual range, as its decompressor would. Whether it did; if not, a note says why. */
+/**
+ * Moves the kernel in its virtual range, as its decompressor would. Whether it did; if not, a note
+ * says why.
+ */
 function randomizeVirtual(
   { cmdline, random }: BootOptions,
   file: KernelFile,
@@ -119,8 +123,8 @@ function randomizeVirtual(
 }
 
 /**
- * A random physical base. The kernel takes any that is aligned; but where the command line changes the memory map
- * behind our back, the usual place is the safe one.
+ * A random physical base. The kernel takes any that is aligned; but where the command line changes
+ * the memory map behind our back, the usual place is the safe one.
  */
 function randomizePhysical(
   { cmdline, random }: BootOptions,

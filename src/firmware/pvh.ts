@@ -1,7 +1,8 @@
 /**
  * The PVH entry: Xen's "x86/HVM direct boot ABI" (docs/misc/pvh.pandoc) with the structures of
- * xen/include/public/arch-x86/hvm/start_info.h, version 1. The kernel is entered in 32-bit protected mode with the
- * address of hvm_start_info in ebx. Linux truncates the module's address to 32 bits, so it lies below 4 GiB.
+ * xen/include/public/arch-x86/hvm/start_info.h, version 1. The kernel is entered in 32-bit
+ * protected mode with the address of hvm_start_info in ebx. Linux truncates the module's address to
+ * 32 bits, so it lies below 4 GiB.
  */
 import { addr, struct, u32 } from "../ffi/struct.ts";
 import { BootLayout } from "./boot-layout.ts";
@@ -48,7 +49,10 @@ export interface PvhKernel {
   readonly notes: readonly string[];
 }
 
-/** Writes the start info and all that it points to; the kernel and the initramfs are in place already. */
+/**
+ * Writes the start info and all that it points to; the kernel and the initramfs are in place
+ * already.
+ */
 export function bootPvh(options: BootOptions, kernel: PvhKernel): BootState {
   const { ram, e820 } = options;
   ram.write(BootLayout.commandLine, encodeCmdline(options.cmdline, defaultCmdlineLimit));

@@ -30,7 +30,9 @@ export function holds(ranges: readonly Range[], start: number, end: number): boo
   return ranges.some((range) => range.start <= start && end <= range.end);
 }
 
-/** The lowest aligned address from `minimum` up where `size` bytes fit; undefined when none does. */
+/**
+ * The lowest aligned address from `minimum` up where `size` bytes fit; undefined when none does.
+ */
 export function lowestFit(
   free: readonly Range[],
   size: number,
@@ -44,7 +46,10 @@ export function lowestFit(
   return undefined;
 }
 
-/** The highest aligned address where `size` bytes fit and end at or below `limit`; undefined when there is none. */
+/**
+ * The highest aligned address where `size` bytes fit and end at or below `limit`; undefined when
+ * there is none.
+ */
 export function highestFit(
   free: readonly Range[],
   size: number,
@@ -59,8 +64,8 @@ export function highestFit(
 }
 
 /**
- * One of all aligned addresses where `size` bytes fit in [minimum, limit), picked by `pick(count)`, which returns a
- * number below `count`; undefined when there is none.
+ * One of all aligned addresses where `size` bytes fit in [minimum, limit), picked by `pick(count)`,
+ * which returns a number below `count`; undefined when there is none.
  */
 export function pickFit(
   free: readonly Range[],

@@ -46,8 +46,9 @@ export function loadFromMemory(
 const zeros = new Uint8Array(0x1_0000);
 
 /**
- * The length of `data` without zeros at its end, counted in 64 KiB. Linux's last segment carries its whole BSS in the
- * file, 10 MiB of zeros that need not become resident in guest RAM. Compared by memcmp: a loop takes 40 times as long.
+ * The length of `data` without zeros at its end, counted in 64 KiB. Linux's last segment carries
+ * its whole BSS in the file, 10 MiB of zeros that need not become resident in guest RAM. Compared
+ * by memcmp: a loop takes 40 times as long.
  */
 function trimZeros(data: Uint8Array): number {
   let end = data.length;

@@ -1,4 +1,6 @@
-/** ELF kernels: entered by their PVH note if they have one, else by the 64-bit Linux boot protocol. */
+/**
+ * ELF kernels: entered by their PVH note if they have one, else by the 64-bit Linux boot protocol.
+ */
 import type { BootOptions, BootState } from "./boot-state.ts";
 import { identityMapped } from "./bzimage.ts";
 import { defaultCmdlineLimit } from "./cmdline.ts";
@@ -11,7 +13,10 @@ import { bootPvh } from "./pvh.ts";
 import { type Range, subtract } from "./ranges.ts";
 import { checkSegments, loadFromFile } from "./segments.ts";
 
-/** Without a setup header to say otherwise: where every x86 kernel since 2.6.20 can reach its initramfs. */
+/**
+ * Without a setup header to say otherwise: where every x86 kernel since 2.6.20 can reach its
+ * initramfs.
+ */
 const initrdLimit = 0x8000_0000;
 
 /** Loads an ELF file and enters it. */
