@@ -46,7 +46,11 @@ class BootRun {
   }
 
   async toTheEnd(): Promise<number> {
-    this.#tell("vmm", "starting", this.startNs);
+    this.#tell("vmm", "starting", this.startNs, {
+      pid: process.pid,
+      monotonic_ns: Math.round(this.startNs),
+      wall_ms: Date.now(),
+    });
     const machine = new Machine(this.config, {
       onEvent: (event) => this.#hear(event),
       onNote: (text) => log.info(text),

@@ -49,6 +49,7 @@ export class Machine {
   constructor(
     readonly config: BootConfig,
     readonly listener: MachineListener,
+    meter?: MachineSpec["meter"],
   ) {
     const owned = this.#owned;
     this.vcpus = config.cpus.boot_vcpus;
@@ -86,6 +87,7 @@ export class Machine {
         serial: console?.spec,
         ioWakeFd: owned.fd(createEventfd()),
         rtcTimerFd: owned.fd(createTimerfd()),
+        meter,
       };
       this.#events = new EventRing(spec.events, ThreadNumber.main);
       this.#board = buildBoard(spec, this.#events);

@@ -39,6 +39,8 @@ export interface MachineSpec {
   readonly ioWakeFd: number;
   /** timerfd of the RTC's interrupts. */
   readonly rtcTimerFd: number;
+  /** For a benchmark: vCPU 0's exits are measured into this buffer (see exit-meter.ts), after so many to warm up. */
+  readonly meter?: { readonly buffer: SharedArrayBuffer; readonly warmUp: number } | undefined;
 }
 
 /** Numbers of the threads in events' `source` and in the control words. */

@@ -18,6 +18,7 @@ import {
   threadId,
 } from "../ffi/signals.ts";
 import { buildBoard } from "./board.ts";
+import { ExitMeter } from "./exit-meter.ts";
 import { ExitServer } from "./exits.ts";
 import type { MachineSpec } from "./spec.ts";
 
@@ -39,11 +40,13 @@ export function runVcpuThread(spec: MachineSpec, index: number): void {
       index,
       spec.syncRegs,
     );
+    const meter = spec.meter && new ExitMeter(spec.meter.buffer, spec.meter.warmUp);
     openKickInGuest(vcpu, formerMask);
     while (park(control)) {
       control.say(ThreadState.running);
       exits.starts();
-      run(vcpu, control, exits);
+      if (meter) runMeasured(vcpu, control, exits, meter);
+      else run(vcpu, control, exits);
     }
     munmap(page, spec.runPageBytes);
     control.say(ThreadState.gone);
@@ -75,4 +78,26 @@ function run(vcpu: number, control: ThreadControl, exits: ExitServer): void {
     }
     if (control.asked !== Ask.run) return;
   }
+}
+
+/** The same, for a benchmark. */
+function runMeasured(
+  vcpu: number,
+  control: ThreadControl,
+  exits: ExitServer,
+  meter: ExitMeter,
+): void {
+  for (;;) {
+    meter.enters();
+    const entered = enterGuest(vcpu);
+    meter.returned();
+    if (entered === Entered.exit) {
+      if (exits.serve()) continue;
+      control.askSelfToPark();
+    } else {
+      consumeKick();
+    }
+    if (control.asked !== Ask.run) break;
+  }
+  meter.store();
 }
