@@ -1,0 +1,168 @@
+/**
+ * Runs chv with a Linux guest, on the machine whose /dev/kvm runs Linux (`test/lab/run.ts`), and says
+ * what came of it. Every run has its own folder in .cache/e2e, which is gone when the run has ended.
+ */
+
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { cache, initramfsFile, kernelFile, pathInLab, root } from "../lab/paths.ts";
+import { direct, labRun } from "../lab/run.ts";
+import { guestScript } from "./initramfs/build.ts";
+
+export interface GuestOptions {
+  /** A path; the 6.12 cloud kernel's vmlinux if not given. */
+  readonly kernel?: string;
+  readonly initramfs?: string;
+  /** Further words of the kernel's command line. */
+  readonly words?: string;
+  /** A script that runs in the guest, and what then; see `initramfs/init`. */
+  readonly run?: string;
+  readonly end?: "poweroff" | "reboot" | "panic" | "halt" | "shell";
+  /** The value of --serial; "tty" if not given. */
+  readonly serial?: string;
+  /** Further arguments of chv. */
+  readonly more?: readonly string[];
+  /** Bash that runs beside chv, with the functions of `driver.sh`. */
+  readonly drive?: string;
+  /** Bash whose output is chv's standard input; it has no $chv. */
+  readonly input?: string;
+  /** Bash that runs before chv. */
+  readonly before?: string;
+}
+
+/** A line that --event-monitor wrote. */
+export interface GuestEvent {
+  readonly timestamp: { readonly secs: number; readonly nanos: number };
+  readonly source: string;
+  readonly event: string;
+  readonly properties: Readonly<Record<string, unknown>> | null;
+}
+
+export interface GuestRun {
+  /** chv's exit status. */
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  /** "vm/reset", "guest/userspace", … in order. */
+  readonly events: readonly string[];
+  /** The files that the run left in its folder, by name. */
+  readonly files: Readonly<Record<string, string>>;
+}
+
+/** Emulated processors are slow with string instructions and mitigations (the lab's, not a real one's). */
+const labWords = direct ? "" : "clearcpuid=rep_good init_on_alloc=0 mitigations=off tsc=reliable";
+const timeoutMs = 240_000;
+
+export const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
+const inside = (path: string) => (direct ? path : pathInLab(path));
+
+/** chv's arguments for a guest. */
+function guestArguments(options: GuestOptions): string[] {
+  const script = guestScript(options.run ?? ":", options.end ?? "poweroff");
+  const words = ["console=ttyS0 quiet panic=-1", labWords, options.words, script].filter(Boolean);
+  return [
+    ...["--kernel", inside(options.kernel ?? kernelFile("6.12-cloud", "vmlinux"))],
+    ...["--initramfs", inside(options.initramfs ?? initramfsFile), "--cmdline", words.join(" ")],
+    ...["--serial", options.serial ?? "tty", "--console", "off"],
+    ...["--event-monitor", "path=events", ...(options.more ?? [])],
+  ];
+}
+
+/** Starts chv as `$chv`, lets `drive` work and waits for the end: prints nothing, leaves files. */
+function hostScript(folder: string, options: GuestOptions): string {
+  const program = direct ? `${root}/dist/chv` : `$(local_copy ${quote(`${root}/dist/chv`)})`;
+  const command = guestArguments(options).map(quote).join(" ");
+  const input = options.input ? `{ ${options.input}\n} |` : "";
+  return `
+    . ${quote(`${root}/test/e2e/driver.sh`)}
+    cd ${quote(folder)} || exit 1
+    program="${program}"
+    ${options.before ?? ""}
+    touch stdout stderr events
+    trap '[ -z "$chv" ] || kill -KILL "$chv" 2>/dev/null' EXIT
+    ${input} "$program" ${command} ${input ? "" : "</dev/null"} >stdout 2>stderr &
+    chv=$!
+    drive() {
+      ${options.drive ?? ":"}
+    }
+    drive || failed=1
+    [ -z "$failed" ] || kill -TERM "$chv"
+    wait "$chv"
+    echo $? >status
+    chv=
+    exit "\${failed:-0}"`;
+}
+
+const waiting: (() => void)[] = [];
+/** As many guests at once as the machine has processors to run them. */
+let free = direct ? 4 : 2;
+
+async function turn<T>(run: () => Promise<T>): Promise<T> {
+  if (free === 0) await new Promise<void>((resolve) => waiting.push(resolve));
+  else free--;
+  try {
+    return await run();
+  } finally {
+    const next = waiting.shift();
+    if (next) next();
+    else free++;
+  }
+}
+
+let runs = 0;
+
+/** Runs bash in a folder of its own, when there is a processor for it; the files that it left. */
+export function runInFolder(
+  name: string,
+  script: (folder: string) => string,
+): Promise<{ code: number; output: string; files: Record<string, string> }> {
+  return turn(async () => {
+    const folder = `${cache}/e2e/${name}-${process.pid}-${runs++}`;
+    mkdirSync(folder, { recursive: true });
+    try {
+      const { code, output } = await labRun(script(folder), { timeoutMs });
+      const files: Record<string, string> = {};
+      for (const file of readdirSync(folder)) {
+        const path = `${folder}/${file}`;
+        if (statSync(path).isFile()) files[file] = readFileSync(path, "utf8");
+      }
+      return { code, output, files };
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+}
+
+/** One run of chv, to its end. Throws, with all there is to see, when `drive` failed or the time ran out. */
+export async function runGuest(name: string, options: GuestOptions = {}): Promise<GuestRun> {
+  const { code, output, files } = await runInFolder(name, (folder) => hostScript(folder, options));
+  const { stdout = "", stderr = "", status = "", events = "" } = files;
+  if (code !== 0 || status === "") {
+    const tail = (text: string) => text.slice(-2000);
+    throw new Error(
+      `${name}: the run failed (${code}): ${output}\nevents:\n${tail(events)}\nstderr:\n${tail(stderr)}\nstdout:\n${tail(stdout)}`,
+    );
+  }
+  const lines = events.split("\n").filter(Boolean);
+  return {
+    code: Number(status),
+    stdout: stdout.replaceAll("\r\n", "\n"),
+    stderr,
+    events: lines.map((line) => {
+      const { source, event } = JSON.parse(line) as GuestEvent;
+      return `${source}/${event}`;
+    }),
+    files,
+  };
+}
+
+/** The same guest for several tests: runs when the first one asks. */
+export function shared(name: string, options: GuestOptions): () => Promise<GuestRun> {
+  let run: Promise<GuestRun> | undefined;
+  return () => {
+    run ??= runGuest(name, options);
+    return run;
+  };
+}
+
+/** For tests of guests: they wait for each other, so that only the runs themselves are bounded. */
+export const guestTimeoutMs = 1_800_000;
