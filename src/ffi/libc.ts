@@ -37,6 +37,7 @@ const { symbols } = dlopen("libc.so.6", {
   clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
   pthread_self: { args: [], returns: "u64" },
   pthread_sigmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+  signal: { args: ["i32", "ptr"], returns: "ptr" },
   sigtimedwait: { args: ["ptr", "ptr", "ptr"], returns: "i32" },
   prctl: { args: ["i32", "u64", "u64", "u64", "u64"], returns: "i32" },
   syscall: { args: ["i64", "u64", "u64", "u64", "u64"], returns: FFIType.i64_fast },

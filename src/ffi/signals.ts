@@ -11,6 +11,8 @@ import { check, cString, Errno, errno, libc, SystemError } from "./libc.ts";
 const kickSignal = 42;
 const sigsetSize = 128; // glibc's sigset_t; the kernel's is its first 8 bytes
 const SIG_BLOCK = 0;
+/** (sighandler_t) 1 */
+const SIG_IGN = 1;
 const SYS_gettid = 186;
 const SYS_tgkill = 234;
 const PR_SET_NAME = 15;
@@ -19,8 +21,15 @@ const kickSet = new Block(sigsetSize);
 kickSet.view.setBigUint64(0, 1n << BigInt(kickSignal - 1), true);
 const noWait = new Block(16);
 
-/** Blocks the kick in the calling thread. The thread's former mask is kept for `openKickInGuest`. */
+/**
+ * Blocks the kick in the calling thread. The thread's former mask is kept for `openKickInGuest`.
+ *
+ * The kick is ignored besides: a thread that left before its last kick arrived goes back to the runtime's event loop,
+ * whose epoll_pwait opens every signal, and the default action would kill the process. A blocked signal is queued all
+ * the same, and KVM_RUN and sigtimedwait count as blocking it (the kernel's `real_blocked`).
+ */
 export function blockKick(): Block {
+  libc.signal(kickSignal, SIG_IGN);
   const former = new Block(sigsetSize);
   const error = libc.pthread_sigmask(SIG_BLOCK, kickSet.bytes, former.bytes);
   if (error !== 0) throw new SystemError("pthread_sigmask", error);
