@@ -77,7 +77,7 @@ export const KvmLapicState = struct("kvm_lapic_state", 1024, { regs: bytes(1024)
 export const KvmVcpuEvents = struct("kvm_vcpu_events", 64, { bytes: bytes(64) }, { align: 8 });
 export const KvmDebugregs = struct("kvm_debugregs", 128, { bytes: bytes(128) }, { align: 8 });
 export const KvmXcrs = struct("kvm_xcrs", 392, { bytes: bytes(392) }, { align: 8 });
-export const KvmXsave = struct("kvm_xsave", 4096, { region: bytes(4096) });
+export const KvmXsave = struct("kvm_xsave", 4096, { region: bytes(4096) }, { align: 4 });
 export const KvmMpState = struct("kvm_mp_state", 4, { mp_state: u32 });
 
 export const KvmMsrs = struct("kvm_msrs", 8, { nmsrs: u32, pad: u32 }, { align: 8 });
@@ -106,17 +106,22 @@ export const KvmEnableCap = struct("kvm_enable_cap", 104, {
 
 export const KvmIrqRouting = struct("kvm_irq_routing", 8, { nr: u32, flags: u32 }, { align: 8 });
 /** An entry whose union holds `kvm_irq_routing_msi`. */
-export const KvmIrqRoutingMsi = struct("kvm_irq_routing_entry", 48, {
-  gsi: u32,
-  type: u32,
-  flags: u32,
-  pad: u32,
-  address_lo: u32,
-  address_hi: u32,
-  data: u32,
-  devid: u32,
-  unused: array(u32, 4),
-});
+export const KvmIrqRoutingMsi = struct(
+  "kvm_irq_routing_entry",
+  48,
+  {
+    gsi: u32,
+    type: u32,
+    flags: u32,
+    pad: u32,
+    address_lo: u32,
+    address_hi: u32,
+    data: u32,
+    devid: u32,
+    unused: array(u32, 4),
+  },
+  { align: 8 },
+);
 export const KVM_IRQ_ROUTING_MSI = 2;
 
 export const KvmMsi = struct("kvm_msi", 32, {

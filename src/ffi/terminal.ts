@@ -1,25 +1,34 @@
 /** Terminals: raw mode with the way back, pseudo-terminals, and a non-blocking description of an inherited descriptor. */
 import { Block } from "./block.ts";
-import { close, Open, open, statusFlags } from "./file.ts";
+import { close, duplicate, Open, open, statusFlags } from "./file.ts";
 import { check, libc, SystemError } from "./libc.ts";
 
 const termiosBytes = 60; // struct termios of glibc, x86-64
 const TCSANOW = 0;
 const TCSADRAIN = 1;
-const ONLCR_OFFSET = 4; // c_oflag
+const outputFlagsOffset = 4; // c_oflag
 const OPOST = 1;
 const F_SETFL = 4;
 
 export const isTerminal = (fd: number): boolean => libc.isatty(fd) === 1;
 
-/** Puts a terminal into raw mode (output processing stays on); the function that comes back restores it, as often as called. */
-export function rawMode(fd: number): () => void {
+/**
+ * Puts a terminal into raw mode; the function that comes back restores it, as often as called. Output processing stays
+ * on where people read (a line feed begins a line), and goes off with `{ output: true }`.
+ */
+export function rawMode(fd: number, { output = false } = {}): () => void {
   const former = new Block(termiosBytes);
   check(libc.tcgetattr(fd, former.bytes), "tcgetattr");
   const raw = new Block(termiosBytes);
   raw.bytes.set(former.bytes);
   libc.cfmakeraw(raw.bytes);
-  raw.view.setUint32(ONLCR_OFFSET, raw.view.getUint32(ONLCR_OFFSET, true) | OPOST, true);
+  if (!output) {
+    raw.view.setUint32(
+      outputFlagsOffset,
+      raw.view.getUint32(outputFlagsOffset, true) | OPOST,
+      true,
+    );
+  }
   check(libc.tcsetattr(fd, TCSANOW, raw.bytes), "tcsetattr");
   return () => {
     libc.tcsetattr(fd, TCSADRAIN, former.bytes);
@@ -45,11 +54,14 @@ export function openPty(): { master: number; path: string } {
   }
 }
 
-/** Raw mode from the start (no echo of the guest's output back to it), and a hang-up on the master until a client comes. */
+/**
+ * Raw both ways from the start (no echo of the guest's output back to it, no changes to what a client sends), and a
+ * hang-up on the master until a client comes.
+ */
 function prepareSlave(path: string): void {
   const slave = open(path, Open.readWrite | Open.noControllingTerminal);
   try {
-    rawMode(slave);
+    rawMode(slave, { output: true });
   } finally {
     close(slave);
   }
@@ -61,7 +73,7 @@ function prepareSlave(path: string): void {
  * offset would be lost), a plain duplicate comes back.
  */
 export function ownNonBlocking(fd: number, access: number, regular: boolean): number {
-  const copy = check(libc.fcntl(fd, 1030, 3), "fcntl(F_DUPFD_CLOEXEC)");
+  const copy = duplicate(fd);
   if (regular) return copy;
   try {
     const own = open(`/proc/self/fd/${fd}`, access | Open.nonBlock | Open.noControllingTerminal);
