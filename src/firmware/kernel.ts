@@ -9,13 +9,14 @@ import { isHostFormat, type PayloadFormat, payloadFormat } from "./decompress.ts
 import { usableRanges } from "./e820.ts";
 import { elfMagic } from "./elf.ts";
 import { type FileReader, KernelFile } from "./file-reader.ts";
+import { hex, KernelError } from "./kernel-error.ts";
 import { bootPayload } from "./payload.ts";
 import { holds, type Range, subtract } from "./ranges.ts";
 import { bootElf } from "./vmlinux.ts";
 
 export type { BootOptions, BootState, KernelEntry, SegmentState } from "./boot-state.ts";
 export type { FileReader } from "./file-reader.ts";
-export { KernelError } from "./kernel-error.ts";
+export { KernelError };
 
 /** Formats that are unpacked faster here than by the kernel itself (measured, docs/kernels.md). */
 const hostWins: readonly PayloadFormat[] = ["gzip", "zstd"];
@@ -65,7 +66,9 @@ function remark(format: PayloadFormat | undefined): string[] {
 function freeMemory({ e820 }: BootOptions): Range[] {
   const usable = usableRanges(e820);
   if (!holds(usable, BootLayout.start, BootLayout.end)) {
-    throw new RangeError("the memory map has no RAM where the boot tables lie");
+    throw new KernelError(
+      `Guest memory: the boot tables need RAM up to ${hex(BootLayout.end)}; give the guest more`,
+    );
   }
   return subtract(usable, [{ start: 0, end: BootLayout.end }]);
 }

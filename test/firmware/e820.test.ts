@@ -97,7 +97,7 @@ test("only RAM is usable, in address order", () => {
   ]);
 });
 
-test("any map is sorted, does not overlap, and says of a byte what the strongest range says", () => {
+test("any map is sorted, has no overlaps, and says of a byte what the strongest range does", () => {
   const range = fc.record({ start: fc.nat(60), length: fc.nat(20) });
   const typed = fc.record({
     start: fc.nat(60),

@@ -101,6 +101,12 @@ test.each([
   expect(() => load(bytes)).toThrow(`Kernel vmlinuz: it is ${message}`);
 });
 
+test("a guest without RAM for the boot tables is refused", () => {
+  const { load } = machine([{ start: 0, length: 0x2_ffff }]);
+
+  expect(() => load(kernel)).toThrow("Guest memory: the boot tables need RAM up to 0x30000");
+});
+
 test("a compressed vmlinux is told from a bzImage", () => {
   const { load } = machine();
 
