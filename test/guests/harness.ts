@@ -25,7 +25,8 @@ export interface GuestOptions {
   readonly guest: string;
   /** The guest's command line. */
   readonly cmdline?: string;
-  readonly cpus?: number;
+  /** Processors, or a whole value for chv's `--cpus`. */
+  readonly cpus?: number | string;
   /** As chv's `--memory size=`. */
   readonly memory?: string;
   /** More arguments for chv, after the usual ones. */
@@ -112,7 +113,12 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
   const folder = await mkdtemp(join(tmpdir(), "chv-guest-"));
   const command = [...(await chvCommand()), "--kernel", kernel, "--cmdline", cmdline];
   command.push("--serial", "tty", "--console", "off", "--memory", `size=${memory}`);
-  command.push("--cpus", `boot=${cpus}`, "--event-monitor", `path=${join(folder, "events")}`);
+  command.push(
+    "--cpus",
+    typeof cpus === "number" ? `boot=${cpus}` : cpus,
+    "--event-monitor",
+    `path=${join(folder, "events")}`,
+  );
   const running = new Guest([...command, ...args], timeoutMs, folder);
   if (options.stdin !== undefined) {
     await running.input(options.stdin);

@@ -22,6 +22,29 @@ describe("several processors", () => {
   );
 });
 
+describe("processors whose APIC ids have gaps", () => {
+  // 2 packages of 3 cores: a core's number takes two bits of the id
+  guestTests(["smp-start", "cpuid-topology"], {
+    cpus: "boot=6,topology=1:3:1:2",
+    cmdline: "cpus=6 ipi=broadcast",
+  });
+
+  test(
+    "are those of the topology",
+    async () => {
+      const run = await runSuite("smp-ids", {
+        cpus: "boot=6,topology=1:3:1:2",
+        cmdline: "cpus=6 ipi=broadcast",
+      });
+      expectOk("smp-ids", run);
+      expect(run.stdout.match(/^note apic-id .*$/gm)?.toSorted()).toEqual(
+        [0, 1, 2, 4, 5, 6].map((id) => `note apic-id ${id}`),
+      );
+    },
+    guestTimeoutMs,
+  );
+});
+
 describe("vCPUs that fight over one device", () => {
   guestTests(["smp-scratch", "smp-cmos", "smp-ioapic"], { cpus: 2, cmdline: "cpus=2 rounds=2000" });
 

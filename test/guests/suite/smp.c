@@ -33,6 +33,13 @@ TEST(start, "smp-start")
 	expect("calls", runs, cpus - 1);
 }
 
+TEST(ids, "smp-ids")
+{
+	u32 cpus = smp_start(argument_number("cpus", 2));
+	for (u32 cpu = 0; cpu < cpus; cpu++)
+		print("note apic-id %u\n", (u64)smp_apic_id(cpu));
+}
+
 static u32 rounds;
 static volatile u32 wrong;
 static volatile u32 device_lock;
