@@ -116,8 +116,8 @@ export function bytes(length: number): Field<Uint8Array> {
     set: (view, at, value) => {
       if (value.length > length) throw new RangeError(`${value.length} bytes for ${length}`);
       const target = over(view, at);
-      target.fill(0);
       target.set(value);
+      target.fill(0, value.length);
     },
   };
 }
@@ -169,10 +169,16 @@ export function struct<const F extends Fields>(
   fields: F,
   { packed = false, align: minimumAlign = 1 }: { packed?: boolean; align?: number } = {},
 ): StructType<F> {
+  // Most layouts of a run are never instantiated: accessors are defined with the first instance.
+  let defined = false;
   class Instance {
     readonly view: DataView;
     at: number;
     constructor(view?: DataView | ArrayBufferLike, at = 0) {
+      if (!defined) {
+        defineAccessors(Instance.prototype, fields, offsets);
+        defined = true;
+      }
       if (view instanceof DataView) this.view = view;
       else this.view = new DataView(view ?? new ArrayBuffer(size));
       this.at = at;
@@ -181,13 +187,28 @@ export function struct<const F extends Fields>(
   const offsets: Record<string, number> = {};
   let end = 0;
   let align = minimumAlign;
-  for (const [name, field] of Object.entries(fields)) {
+  for (const name in fields) {
+    if (name === "view" || name === "at") {
+      throw new TypeError(`struct ${structName}: a field cannot be called ${name}`);
+    }
+    const field = fields[name]!;
     const fieldAlign = packed ? 1 : field.align;
     const offset = Math.ceil(end / fieldAlign) * fieldAlign;
     offsets[name] = offset;
     end = offset + field.size;
     align = Math.max(align, fieldAlign);
-    const { get, set, direct } = field;
+  }
+  const total = Math.ceil(end / align) * align;
+  if (total !== size) {
+    throw new RangeError(`struct ${structName} is ${total} bytes, its header says ${size}`);
+  }
+  return Object.assign(Instance, { structName, size, align, offsets, fields }) as never;
+}
+
+function defineAccessors(prototype: object, fields: Fields, offsets: Record<string, number>): void {
+  for (const name in fields) {
+    const { get, set, direct } = fields[name]!;
+    const offset = offsets[name]!;
     const accessor = direct?.(offset) ?? {
       get(this: Place) {
         return get(this.view, this.at + offset);
@@ -196,13 +217,8 @@ export function struct<const F extends Fields>(
         set(this.view, this.at + offset, value);
       },
     };
-    Object.defineProperty(Instance.prototype, name, { enumerable: true, ...accessor });
+    Object.defineProperty(prototype, name, { enumerable: true, ...accessor });
   }
-  const total = Math.ceil(end / align) * align;
-  if (total !== size) {
-    throw new RangeError(`struct ${structName} is ${total} bytes, its header says ${size}`);
-  }
-  return Object.assign(Instance, { structName, size, align, offsets, fields }) as never;
 }
 
 /** `count` values of a field's type, one after another: `get(i)`, `set(i, value)`. */
@@ -212,15 +228,19 @@ export interface ArrayView<T> {
   set(index: number, value: T): void;
 }
 
-/** A fixed array inside a struct. Reading gives a view of it. */
+/** A fixed array inside a struct. Reading gives a view of it; an index outside it is a RangeError. */
 export function array<T>(field: Field<T>, count: number): Field<ArrayView<T>> {
+  const offsetOf = (index: number) => {
+    if (index >= 0 && index < count) return index * field.size;
+    throw new RangeError(`index ${index} of an array of ${count}`);
+  };
   return {
     size: field.size * count,
     align: field.align,
     get: (view, at) => ({
       length: count,
-      get: (index) => field.get(view, at + index * field.size),
-      set: (index, value) => field.set(view, at + index * field.size, value),
+      get: (index) => field.get(view, at + offsetOf(index)),
+      set: (index, value) => field.set(view, at + offsetOf(index), value),
     }),
     set: () => {
       throw new TypeError("write the elements of an array, not the whole");

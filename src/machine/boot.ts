@@ -54,8 +54,8 @@ const IOAPIC_ID = 0;
 export function prepareBoot(plan: BootPlan): BootState {
   const { memory, kernel, initramfs } = plan;
   const acpi = !hasOption(plan.cmdline, "acpi=off");
-  const tables = acpiTables(plan);
-  for (const { address, data } of [...tables.blobs, ...mpTables(plan)]) memory.write(address, data);
+  const tables = acpi ? acpiTables(plan) : { rsdpAddress: 0, blobs: mpTables(plan) };
+  for (const { address, data } of tables.blobs) memory.write(address, data);
   return loadKernel(
     {
       kernelFd: kernel.fd,
@@ -65,7 +65,7 @@ export function prepareBoot(plan: BootPlan): BootState {
       cmdline: plan.cmdline,
       ram: memory,
       e820: e820(memory),
-      rsdpAddress: acpi ? tables.rsdpAddress : 0,
+      rsdpAddress: tables.rsdpAddress,
       entry: plan.entry,
       random: (bytes) => crypto.getRandomValues(new Uint8Array(bytes)),
     },

@@ -23,7 +23,8 @@ const chv = await chvCommand();
 
 const qemu =
   "qemu-system-x86_64 -M microvm,ioapic2=off -accel kvm -cpu max,-arch-capabilities" +
-  ` -m ${ramMiB} -nodefaults -no-user-config -display none -no-reboot -serial null`;
+  ` -m ${ramMiB} -nodefaults -no-user-config -display none -no-reboot -serial null` +
+  " -device isa-debug-exit,iobase=0xf4,iosize=1 -msg timestamp=on";
 
 try {
   const first: number[] = [];

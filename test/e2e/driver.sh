@@ -31,3 +31,12 @@ local_copy() {
   fi
   echo "$copy"
 }
+
+# talk ADDRESS [NAME]: a client of the serial port at a socat address, which sees what the guest has
+# said so far and types into its shell; what it was shown is left in the file NAME.
+talk() {
+  local shown=${2:-client} chv=
+  : >"$shown"
+  { echo "echo typed by $shown \$((6*7))"; await_text "$shown" "typed by $shown 42"; } |
+    timeout 100 socat -t 0.2 - "$1" >"$shown" && grep -q "typed by $shown 42" "$shown"
+}

@@ -25,8 +25,9 @@ export interface GuestOptions {
   readonly drive?: string;
   /** Bash whose output is chv's standard input; it has no $chv. */
   readonly input?: string;
-  /** Bash that runs before chv. */
+  /** Bash that runs before chv, and when it has ended. */
   readonly before?: string;
+  readonly after?: string;
 }
 
 /** A line that --event-monitor wrote. */
@@ -78,7 +79,11 @@ function hostScript(folder: string, options: GuestOptions): string {
     program="${program}"
     ${options.before ?? ""}
     touch stdout stderr events
-    trap '[ -z "$chv" ] || kill -KILL "$chv" 2>/dev/null' EXIT
+    ended() {
+      [ -z "$chv" ] || kill -KILL "$chv" 2>/dev/null
+      ${options.after ?? ""}
+    }
+    trap ended EXIT
     ${input} "$program" ${command} ${input ? "" : "</dev/null"} >stdout 2>stderr &
     chv=$!
     drive() {
@@ -156,10 +161,10 @@ export async function runGuest(name: string, options: GuestOptions = {}): Promis
 }
 
 /** The same guest for several tests: runs when the first one asks. */
-export function shared(name: string, options: GuestOptions): () => Promise<GuestRun> {
+export function shared(name: string, options: () => GuestOptions): () => Promise<GuestRun> {
   let run: Promise<GuestRun> | undefined;
   return () => {
-    run ??= runGuest(name, options);
+    run ??= runGuest(name, options());
     return run;
   };
 }
