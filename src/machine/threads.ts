@@ -3,6 +3,7 @@ import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
 import { signalEventfd } from "../ffi/eventfd.ts";
 import { kick } from "../ffi/signals.ts";
 import { ioWorkerUrl, vcpuWorkerUrl } from "../workers.ts";
+import { takeSpareThread } from "./spare-thread.ts";
 import type { MachineSpec } from "./spec.ts";
 
 /** Far above what a thread needs, even on a crowded host with 254 of them. */
@@ -20,11 +21,14 @@ export class MachineThreads {
     readonly onDeath: (name: string, why: string) => void,
   ) {
     this.control = new SharedArrayBuffer(ThreadControl.bytesFor(vcpus + 1));
-    for (let index = 0; index < vcpus; index++) this.#start(vcpuWorkerUrl, `vcpu${index}`);
+    for (let index = 0; index < vcpus; index++) {
+      const spare = index === 0 ? takeSpareThread() : undefined;
+      const name = `vcpu${index}`;
+      this.#watch(spare ?? new Worker(vcpuWorkerUrl, { name }), name);
+    }
   }
 
-  #start(url: URL, name: string): Worker {
-    const worker = new Worker(url, { name });
+  #watch(worker: Worker, name: string): Worker {
     worker.onerror = ({ message }) => this.onDeath(name, message);
     this.#workers.push(worker);
     return worker;
@@ -47,7 +51,7 @@ export class MachineThreads {
   boot(): void {
     this.runVcpus();
     this.#ask(this.#ioControl, Ask.run);
-    this.#start(ioWorkerUrl, "io0").postMessage({ spec: this.#spec });
+    this.#watch(new Worker(ioWorkerUrl, { name: "io0" }), "io0").postMessage({ spec: this.#spec });
   }
 
   runVcpus(): void {
