@@ -31,11 +31,18 @@ async function main(): Promise<number> {
   }
 }
 
+/** One line, and out. What has no exit code of its own is chv's own fault: its stack goes to the log. */
+function fail(error: unknown): never {
+  const { message, exitCode = ExitCode.internal, stack } = error as Error & { exitCode?: number };
+  if (exitCode === ExitCode.internal) log.debug(stack ?? message);
+  process.stderr.write(`chv: ${String(message).replace(/\s+/g, " ")}\n`);
+  process.exit(exitCode);
+}
+
+process.on("uncaughtException", fail);
+process.on("unhandledRejection", fail);
 try {
   process.exit(await main());
 } catch (error) {
-  const { message, exitCode = ExitCode.internal, stack } = error as Error & { exitCode?: number };
-  if (exitCode === ExitCode.internal) log.debug(stack ?? message);
-  process.stderr.write(`chv: ${message}\n`);
-  process.exit(exitCode);
+  fail(error);
 }

@@ -14,12 +14,18 @@ export class ByteRing implements ByteSource {
   readonly bytes: Uint8Array<SharedArrayBuffer>;
   readonly #header: Int32Array<SharedArrayBuffer>;
 
-  /** Over a buffer of `ByteRing.bytesFor(size)`; `wake` is called when the consumer sleeps and a byte has come. */
+  /**
+   * Over a buffer of `ByteRing.bytesFor(size)`; `wake` is called when the consumer sleeps and a byte has come. A size that
+   * is no power of two is a RangeError.
+   */
   constructor(
     readonly buffer: SharedArrayBuffer,
     readonly wake: () => void = () => {},
   ) {
     this.size = buffer.byteLength - headerBytes;
+    if (this.size <= 0 || (this.size & (this.size - 1)) !== 0) {
+      throw new RangeError(`a ring of ${this.size} bytes: not a power of two`);
+    }
     this.#header = new Int32Array(buffer, 0, headerBytes / 4);
     this.bytes = new Uint8Array(buffer, headerBytes);
   }

@@ -7,8 +7,9 @@ import { addr, bytes, f64, struct, u16, u32 } from "../ffi/struct.ts";
 import type { EventSink } from "./device.ts";
 import { Lock } from "./lock.ts";
 
-const textBytes = 472;
-export const EventRecord = struct("event-record", 512, {
+/** Room for an exit's whole report, see `describeBadExit`. */
+export const eventTextBytes = 600;
+export const EventRecord = struct("event-record", 640, {
   kind: u32,
   source: u16,
   textLength: u16,
@@ -17,7 +18,7 @@ export const EventRecord = struct("event-record", 512, {
   b: f64,
   line: u32,
   pad: u32,
-  text: bytes(textBytes),
+  text: bytes(eventTextBytes),
 });
 const capacity = 1024;
 const headerBytes = 64;
@@ -49,7 +50,7 @@ export class EventRing implements EventSink {
     this.#record = new EventRecord(buffer, headerBytes);
   }
 
-  /** Tells the main thread. Text is cut to 472 bytes of UTF-8. Allocates only for text. */
+  /** Tells the main thread. Text is cut to 600 bytes of UTF-8. Allocates only for text. */
   emit(kind: number, a: number, b: number, text = ""): void {
     const timeNs = monotonicNs();
     this.#lock.acquire();
@@ -104,7 +105,9 @@ const decoder = new TextDecoder();
 
 function copyText(text: string, into: Uint8Array): number {
   // encodeInto refuses shared memory, so the text goes by way of a copy
-  const encoded = encoder.encode(text).subarray(0, textBytes);
-  into.set(encoded);
-  return encoded.length;
+  const encoded = encoder.encode(text);
+  let length = Math.min(encoded.length, eventTextBytes);
+  if (length < encoded.length) while ((encoded[length]! & 0xc0) === 0x80) length--; // whole characters
+  into.set(encoded.subarray(0, length));
+  return length;
 }

@@ -1,6 +1,6 @@
 /**
  * The kinds of machine events: what the machine has to tell beside its registers. Each is a fixed-size record in a
- * shared ring (`src/machine/event-ring.ts`), which the main thread turns into log lines, API events and verdicts.
+ * shared ring (`src/bus/event-ring.ts`), which the main thread turns into log lines, API events and verdicts.
  */
 export const EventKind = {
   /** A thread has something for the log: a = level (see `LogLevel`), text. */

@@ -6,13 +6,18 @@ const free = 0;
 const held = 1;
 const contended = 2;
 const spins = 100;
-/** A holder keeps a lock for microseconds; one that keeps it this long is dead. */
+/**
+ * A holder keeps a lock for microseconds; one that keeps it this long is dead. The time is waited in rounds: a process
+ * that was stopped for longer, holder and all, finds only one of them used up when it goes on.
+ */
 const deadHolderMs = 10_000;
+const rounds = 10;
 
 export class Lock {
   constructor(
     readonly words: Int32Array<SharedArrayBuffer>,
     readonly index: number,
+    readonly patienceMs = deadHolderMs,
   ) {}
 
   acquire(): void {
@@ -25,13 +30,19 @@ export class Lock {
     }
   }
 
+  /** Throws when the lock does not come free; the lock then stays as it is. */
   #wait(): void {
     for (let i = 0; i < spins; i++) {
       if (Atomics.compareExchange(this.words, this.index, free, held) === free) return;
     }
+    let timeouts = 0;
     while (Atomics.exchange(this.words, this.index, contended) !== free) {
-      if (Atomics.wait(this.words, this.index, contended, deadHolderMs) === "timed-out") {
-        throw new Error(`a device lock has been held for ${deadHolderMs} ms: its thread is gone`);
+      const round = this.patienceMs / rounds;
+      if (Atomics.wait(this.words, this.index, contended, round) !== "timed-out") timeouts = 0;
+      else if (++timeouts === rounds) {
+        throw new Error(
+          `a device lock has been held for ${this.patienceMs} ms: its thread is gone`,
+        );
       }
     }
   }

@@ -14,6 +14,9 @@ export class MmioBus {
 
   /** Gives guest-physical [address, address + length) to a device. Throws BusConflict when any of it is taken. */
   map(name: string, address: number, length: number, device: BusDevice, lock?: DeviceLock): void {
+    if (address < 0 || length < 1 || !Number.isSafeInteger(address + length)) {
+      throw new RangeError(`mmio: ${name}: no range of ${length} bytes at ${address}`);
+    }
     const mapping = new Mapping(name, address, length, device, lock);
     const next = this.#mappings.findIndex((other) => other.base >= address);
     const index = next < 0 ? this.#mappings.length : next;

@@ -20,6 +20,7 @@ export class PortBus {
         `ports: [${hex(port)}, ${hex(port + length)}) is outside the port space`,
       );
     }
+    if (this.#mappings.length > 0xff) throw new RangeError("ports: more than 255 devices");
     const mapping = new Mapping(name, port, length, device, lock);
     for (let at = port; at < port + length; at++) {
       const owner = this.#mappings[this.#owners[at]!]!;

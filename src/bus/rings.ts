@@ -1,6 +1,6 @@
 /**
  * What a character device needs of the byte rings that join it to its console. The rings lie in shared memory
- * (`src/machine/byte-ring.ts`); an I/O worker holds the other end.
+ * (`src/bus/byte-ring.ts`); an I/O worker holds the other end.
  */
 
 /** Bytes for the guest, in order. */

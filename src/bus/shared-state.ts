@@ -5,6 +5,8 @@
 import type { Fields, Struct, StructType } from "../ffi/struct.ts";
 import { Lock } from "./lock.ts";
 
+const cacheLine = 64;
+
 export class SharedState {
   readonly buffer: SharedArrayBuffer;
   readonly #words: Int32Array<SharedArrayBuffer>;
@@ -22,7 +24,7 @@ export class SharedState {
 
   /** The next lock, in a cache line of its own. */
   lock(): Lock {
-    return new Lock(this.#words, this.#take(4, 64) / 4);
+    return new Lock(this.#words, this.#take(cacheLine, cacheLine) / 4);
   }
 
   /** The next `count` 32-bit words, for Atomics. */

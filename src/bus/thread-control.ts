@@ -1,6 +1,8 @@
 /**
  * How the main thread and a machine's worker threads speak: for each thread a request word, which the main thread
- * writes before it wakes the thread, and a state word, which the thread writes when it has done as asked.
+ * writes before it wakes the thread, and a state word, which the thread writes when it has done as asked. Requests are
+ * numbered, and a state bears the number of the request that it answers: "parked" said before the thread was let run
+ * is no answer to being asked to park again.
  */
 
 /** What a thread is asked to do. */
@@ -11,9 +13,14 @@ export const ThreadState = { starting: 0, parked: 1, running: 2, gone: 3, failed
 
 const wordsPerThread = 16; // a cache line each
 const [askIndex, stateIndex, tidIndex] = [0, 1, 2];
+/** Both words: the value in the low bits, the request's number above them. */
+const valueBits = 3;
+const valueMask = (1 << valueBits) - 1;
 
 export class ThreadControl {
   readonly #words: Int32Array<SharedArrayBuffer>;
+  /** The number of the request that the thread has last read. */
+  #heard = 0;
 
   constructor(buffer: SharedArrayBuffer, thread: number) {
     const bytes = wordsPerThread * 4;
@@ -24,25 +31,32 @@ export class ThreadControl {
     return threads * wordsPerThread * 4;
   }
 
+  /** For the thread itself: what it is asked. What it says from now on answers this request. */
   get asked(): number {
-    return Atomics.load(this.#words, askIndex);
+    const word = Atomics.load(this.#words, askIndex);
+    this.#heard = word >>> valueBits;
+    return word & valueMask;
   }
 
   ask(what: number): void {
-    Atomics.store(this.#words, askIndex, what);
+    const number = (Atomics.load(this.#words, askIndex) >>> valueBits) + 1;
+    Atomics.store(this.#words, askIndex, (number << valueBits) | what);
   }
 
   /** The thread stops of its own accord, unless it has been asked something in the meantime. */
   askSelfToPark(): void {
-    Atomics.compareExchange(this.#words, askIndex, Ask.run, Ask.park);
+    const word = this.#heard << valueBits;
+    Atomics.compareExchange(this.#words, askIndex, word | Ask.run, word | Ask.park);
   }
 
   get state(): number {
-    return Atomics.load(this.#words, stateIndex);
+    return Atomics.load(this.#words, stateIndex) & valueMask;
   }
 
+  /** Last words take the thread's id back: the kernel may give it to a thread that no kick is meant for. */
   say(state: number): void {
-    Atomics.store(this.#words, stateIndex, state);
+    if (state === ThreadState.gone || state === ThreadState.failed) this.threadId = 0;
+    Atomics.store(this.#words, stateIndex, (this.#heard << valueBits) | state);
     Atomics.notify(this.#words, stateIndex);
   }
 
@@ -54,15 +68,20 @@ export class ThreadControl {
     Atomics.store(this.#words, tidIndex, id);
   }
 
-  /** Resolves to the state when it is one of `states` (or `failed`); undefined after `timeoutMs`. */
+  /**
+   * Resolves to the state when it is one of `states` and answers the last request, or `failed`; undefined after
+   * `timeoutMs`.
+   */
   async reaches(states: readonly number[], timeoutMs: number): Promise<number | undefined> {
-    const deadline = Date.now() + timeoutMs;
+    const deadline = performance.now() + timeoutMs;
     for (;;) {
-      const state = this.state;
-      if (states.includes(state) || state === ThreadState.failed) return state;
-      const left = deadline - Date.now();
+      const word = Atomics.load(this.#words, stateIndex);
+      const state = word & valueMask;
+      const answers = word >>> valueBits === Atomics.load(this.#words, askIndex) >>> valueBits;
+      if ((answers && states.includes(state)) || state === ThreadState.failed) return state;
+      const left = deadline - performance.now();
       if (left <= 0) return undefined;
-      await Atomics.waitAsync(this.#words, stateIndex, state, left).value;
+      await Atomics.waitAsync(this.#words, stateIndex, word, left).value;
     }
   }
 }

@@ -18,6 +18,14 @@ interface End {
   readonly why?: string;
 }
 
+/** Signals that end a run cleanly, and the exit code of each: SIGTERM is how chv is told to stop, the rest as shells count. */
+const endingSignals = [
+  ["SIGTERM", ExitCode.ok],
+  ["SIGINT", ExitCode.interrupted],
+  ["SIGHUP", 128 + 1],
+  ["SIGQUIT", 128 + 3],
+] as const;
+
 /** Resolves to the exit code. `startNs`: when the process started, on the monotonic clock. */
 export async function runBoot(
   config: BootConfig,
@@ -46,6 +54,9 @@ class BootRun {
   }
 
   async toTheEnd(): Promise<number> {
+    for (const [signal, code] of endingSignals) {
+      process.on(signal, () => this.#ended.resolve({ code }));
+    }
     this.#tell("vmm", "starting", this.startNs, {
       pid: process.pid,
       monotonic_ns: Math.round(this.startNs),
@@ -57,8 +68,6 @@ class BootRun {
     });
     this.#machine = machine;
     process.on("exit", () => machine.restoreTerminal());
-    process.on("SIGTERM", () => this.#ended.resolve({ code: ExitCode.ok }));
-    process.on("SIGINT", () => this.#ended.resolve({ code: ExitCode.interrupted }));
     if (machine.serialPath) log.warn(`--serial pty: ${machine.serialPath}`);
     this.#bootedNs = monotonicNs();
     this.#tell("vm", "booting", this.#bootedNs);

@@ -7,7 +7,7 @@ import { buildAcpi } from "../firmware/acpi/acpi.ts";
 import type { BootState, KernelEntry } from "../firmware/boot-state.ts";
 import { hasOption } from "../firmware/cmdline.ts";
 import { buildE820, E820Type } from "../firmware/e820.ts";
-import { loadKernel } from "../firmware/kernel.ts";
+import { KernelError, loadKernel } from "../firmware/kernel.ts";
 import { buildMpTable } from "../firmware/mp-table.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import { Gsi, MemoryMap, Port, resetValue } from "./memory-map.ts";
@@ -50,8 +50,16 @@ export interface BootPlan {
 
 const IOAPIC_ID = 0;
 
-/** Throws KernelError when the files cannot be booted. */
+/** Throws ConfigError when the files cannot be booted. */
 export function prepareBoot(plan: BootPlan): BootState {
+  try {
+    return load(plan);
+  } catch (error) {
+    throw error instanceof KernelError ? new ConfigError(error.message, "--kernel") : error;
+  }
+}
+
+function load(plan: BootPlan): BootState {
   const { memory, kernel, initramfs } = plan;
   const acpi = !hasOption(plan.cmdline, "acpi=off");
   const tables = acpi ? acpiTables(plan) : { rsdpAddress: 0, blobs: mpTables(plan) };

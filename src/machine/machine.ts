@@ -45,7 +45,7 @@ export class Machine {
   /** Lifecycle steps run one after another. */
   #queue: Promise<unknown> = Promise.resolve();
 
-  /** Opens and builds everything; nothing runs yet. Throws ConfigError, KernelError, KvmError, MemoryError; then nothing is left. */
+  /** Opens and builds everything; nothing runs yet. Throws ConfigError or KvmError; then nothing is left. */
   constructor(
     readonly config: BootConfig,
     readonly listener: MachineListener,

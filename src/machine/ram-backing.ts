@@ -3,6 +3,7 @@
  * named. One mapping for all of it; the owner closes it.
  */
 import { existsSync, statSync } from "node:fs";
+import { ConfigError } from "../exit-codes.ts";
 import { close, Open, open, truncate } from "../ffi/file.ts";
 import { SystemError } from "../ffi/libc.ts";
 import { Madvise, MapFlag, madvise, memfd, mmap, munmap, Prot } from "../ffi/memory.ts";
@@ -30,10 +31,7 @@ export interface RamBacking {
   close(): void;
 }
 
-/** The reason that guest RAM cannot be had, for `--memory`. */
-export class MemoryError extends Error {}
-
-/** Maps the memory. Throws MemoryError; then nothing is left behind. */
+/** Maps the memory. Throws ConfigError; then nothing is left behind. */
 export function createBacking(options: BackingOptions): RamBacking {
   const { fd, kind } = openBacking(options);
   try {
@@ -85,8 +83,10 @@ function openFile(path: string, size: number): number {
 function mapAligned(options: BackingOptions, fd: number): number {
   const { size } = options;
   let flags = options.shared ? MapFlag.shared : MapFlag.private;
-  if (fd < 0) flags |= MapFlag.anonymous | MapFlag.noReserve;
-  if (fd < 0 && options.hugepages) flags |= MapFlag.hugeTlb;
+  if (fd < 0) flags |= MapFlag.anonymous;
+  // huge pages are set aside here and now, or the first touch of one that is not there would be a SIGBUS
+  if (!options.hugepages) flags |= MapFlag.noReserve;
+  else if (fd < 0) flags |= MapFlag.hugeTlb;
   const slack = mmap(
     0,
     size + hugePageBytes,
@@ -136,5 +136,5 @@ function explain(error: unknown, options: BackingOptions): Error {
     : options.file !== undefined
       ? "name a directory or file that this user may write"
       : "ask for less, or free memory";
-  return new MemoryError(`--memory: cannot map ${what}: ${error.reason}; ${fix}`);
+  return new ConfigError(`--memory: cannot map ${what}: ${error.reason}; ${fix}`, "--memory");
 }

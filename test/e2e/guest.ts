@@ -3,6 +3,7 @@
  * what came of it. Every run has its own folder in .cache/e2e, which is gone when the run has ended.
  */
 
+import { test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { cache, initramfsFile, kernelFile, pathInLab, root } from "../lab/paths.ts";
 import { direct, labRun } from "../lab/run.ts";
@@ -94,6 +95,7 @@ function hostScript(folder: string, options: GuestOptions): string {
     wait "$chv"
     echo $? >status
     chv=
+    ls >left
     exit "\${failed:-0}"`;
 }
 
@@ -169,5 +171,10 @@ export function shared(name: string, options: () => GuestOptions): () => Promise
   };
 }
 
-/** For tests of guests: they wait for each other, so that only the runs themselves are bounded. */
-export const guestTimeoutMs = 1_800_000;
+/** Tests of guests wait for each other's runs: those alone are bounded. */
+const guestTimeoutMs = 3_600_000;
+
+/** A test that waits for guests, beside the others of its file. */
+export function guestTest(name: string, run: () => Promise<void>): void {
+  test.concurrent(name, run, guestTimeoutMs);
+}

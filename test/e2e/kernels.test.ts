@@ -1,42 +1,93 @@
-import { describe, expect, test } from "bun:test";
-import { kernelFile } from "../lab/paths.ts";
-import { guestTimeoutMs, shared } from "./guest.ts";
+import { describe, expect } from "bun:test";
+import {
+  addedFiles,
+  bzImage,
+  noAcpi,
+  older,
+  olderElf,
+  ownDecompressor,
+  pty,
+  socket,
+} from "./boots.ts";
+import { type GuestRun, guestTest } from "./guest.ts";
 
-const run = "echo release $(uname -r); grep ' _text$' /proc/kallsyms; dmesg | grep -i kaslr";
+/** Where a kernel's text begins: with nokaslr at CONFIG_PHYSICAL_START above __START_KERNEL_map (page_64_types.h). */
+const textAddress = (console: string) => /^([0-9a-f]{16}) T _text$/m.exec(console)?.[1];
+const linkedAddress = "ffffffff81000000";
 
-/** What the guest says of itself: its release, and where its kernel's text begins. */
-const release = (stdout: string) => /^release (\S+)$/m.exec(stdout)?.[1];
-const textAddress = (stdout: string) => /^([0-9a-f]{16}) T _text$/m.exec(stdout)?.[1];
-/** CONFIG_PHYSICAL_START 0x1000000 above __START_KERNEL_map (Linux, arch/x86/include/asm/page_64_types.h). */
-const linkedText = "ffffffff81000000";
-
-const bzImage = shared("bzimage", { kernel: kernelFile("6.12-cloud", "vmlinuz"), run });
-const another = shared("bzimage-direct", {
-  kernel: kernelFile("6.12-cloud", "vmlinuz"),
-  run,
-  more: ["--kernel-entry", "direct"],
-});
+function expectPowerOff(guest: GuestRun): void {
+  expect(guest.events.slice(-2)).toEqual(["vm/poweroff", "vmm/exit"]);
+  expect(guest.code).toBe(0);
+}
 
 describe("kernels", () => {
-  test.concurrent(
-    "a 6.12 bzImage boots to userspace and powers off",
-    async () => {
-      const guest = await bzImage();
-      expect(guest.stdout).toContain("release 6.12.");
-      expect(guest.events.at(-2)).toBe("vm/poweroff");
-      expect(guest.code).toBe(0);
-    },
-    guestTimeoutMs,
-  );
+  guestTest("a 6.12 bzImage that chv unpacks boots, and powers off", async () => {
+    const guest = await bzImage();
+    expect(guest.stdout).toContain("release 6.12.");
+    expectPowerOff(guest);
+  });
 
-  test.concurrent(
-    "KASLR: two boots of a bzImage have their kernels at different addresses",
+  guestTest("a 6.12 bzImage with --kernel-entry bzimage unpacks itself", async () => {
+    expect((await ownDecompressor()).files.serial).toContain("release 6.12.");
+  });
+
+  guestTest("a 6.12 vmlinux boots by its PVH note", async () => {
+    expect((await socket()).files.client).toContain("release 6.12.");
+  });
+
+  guestTest("a 6.1 bzImage boots, and powers off", async () => {
+    const guest = await older();
+    expect(guest.stdout).toContain("release 6.1.");
+    expectPowerOff(guest);
+  });
+
+  guestTest("a 6.1 vmlinux boots by its PVH note, and powers off", async () => {
+    const guest = await olderElf();
+    expect(guest.stdout).toContain("release 6.1.");
+    expectPowerOff(guest);
+  });
+
+  guestTest(
+    "acpi=off: a generic 6.12 kernel finds its processors and IRQs in the MP table",
     async () => {
-      const texts = [textAddress((await bzImage()).stdout), textAddress((await another()).stdout)];
-      expect(texts[0]).toStartWith("ffffffff");
-      expect(texts[1]).toStartWith("ffffffff");
-      expect(texts[0]).not.toBe(texts[1]);
+      const guest = await noAcpi();
+      expect(guest.stdout).toContain("release 6.12.");
+      expect(guest.stdout).toContain("cpus 2\n");
+      expect(guest.stdout).toContain("Intel MultiProcessor Specification v1.4");
+      expect(guest.stdout).toMatch(/IO-APIC .* ttyS0$/m);
     },
-    guestTimeoutMs,
   );
+});
+
+describe("KASLR", () => {
+  guestTest("two kernels that chv unpacked are at different addresses", async () => {
+    const texts = [textAddress((await bzImage()).stdout), textAddress((await pty()).files.client!)];
+    expect(texts[0]).toMatch(/^ffffffff[89ab]/);
+    expect(texts[1]).toMatch(/^ffffffff[89ab]/);
+    expect(texts[0]).not.toBe(texts[1]);
+  });
+
+  guestTest("a kernel that unpacks itself is not where it was linked", async () => {
+    const text = textAddress((await ownDecompressor()).files.serial!);
+    expect(text).toMatch(/^ffffffff[89ab]/);
+    expect(text).not.toBe(linkedAddress);
+  });
+
+  guestTest("with nokaslr it is where it was linked", async () => {
+    expect(textAddress((await socket()).files.client!)).toBe(linkedAddress);
+  });
+
+  guestTest("the log says where it is off", async () => {
+    expect((await socket()).stderr).toBe("");
+    expect((await bzImage()).stderr).not.toContain("KASLR is off");
+  });
+});
+
+describe("initramfs", () => {
+  guestTest("its files are there, byte for byte", async () => {
+    const sum = new Bun.CryptoHasher("sha256").update(addedFiles["etc/e2e/numbers"]).digest("hex");
+    const { stdout } = await bzImage();
+    expect(stdout).toContain(addedFiles["etc/e2e/greeting"]);
+    expect(stdout).toContain(`${sum}  /etc/e2e/numbers`);
+  });
 });
