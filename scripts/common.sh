@@ -16,13 +16,16 @@ need() {
   command -v apt-get >/dev/null || die "missing here: ${missing[*]} (Debian's package names); this machine has no apt-get, install them yourself"
   [ "$(id -u)" = 0 ] || die "missing here: ${missing[*]}; as root: apt-get install --no-install-recommends ${missing[*]}"
   say "installing from Debian: ${missing[*]}"
+  mkdir -p "$cache"
   package_lists
   apt_install "${missing[@]}" || { package_lists fresh && apt_install "${missing[@]}"; } ||
     die "apt-get could not install ${missing[*]}"
 }
 
-apt_install() {
-  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" </dev/null >&2
+apt_install() { # its hundreds of lines are shown only if it fails
+  local log=$cache/apt.log
+  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends "$@" \
+    </dev/null >"$log" 2>&1 || { cat "$log" >&2 && return 1; }
 }
 
 # The package lists, if there are none yet (as in a bare root) or if fresh ones are asked for.
