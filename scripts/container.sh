@@ -41,13 +41,16 @@ container() {
   [ $# -gt 0 ] || die "container: a COMMAND, please"
   [ "$(id -u)" = 0 ] || die "container: needs root, for chroot and mounts"
   need git:git
-  local release tar inside status=0 word variables=()
+  local release tar inside child= status=0 word variables=()
   release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
   tar=$cache/container-$release.tar
   with_lock container container_base "$release" "$tar"
-  inside=$(mktemp -d "$cache/container.XXXXXX")
+  inside=$(mktemp -d /var/tmp/chv-container.XXXXXX) # outside the project: tools that walk it stay out
   # shellcheck disable=SC2064 # the folder of now
   trap "rm -rf --one-file-system '$inside'" EXIT
+  # unshare ignores TERM; its death ends every process of the namespace.
+  trap 'kill -KILL $child 2>/dev/null; wait; exit 130' INT
+  trap 'kill -KILL $child 2>/dev/null; wait; exit 143' TERM
   tar -xf "$tar" -C "$inside" --numeric-owner
   container_network "$inside"
   git -c safe.directory='*' clone -q --no-hardlinks "$root" "$inside/root/chv" </dev/null >&2
@@ -65,6 +68,8 @@ container() {
       mkdir -p "$inside/run/lock" /run/lock && mount --bind /run/lock "$inside/run/lock" || exit
       exec chroot "$inside" "$@"
     ' container "$inside" /usr/bin/env -i "${variables[@]}" HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    bash -c "cd /root/chv && $*" || status=$?
+    bash -c "cd /root/chv && $*" <&0 &
+  child=$!
+  wait "$child" || status=$?
   exit $status
 }
