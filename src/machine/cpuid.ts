@@ -47,26 +47,40 @@ export interface CpuidOptions {
 }
 
 // Leaf 1
+const ecx1Dtes64 = 1 << 2; // the debug store's 64-bit area
 const ecx1Monitor = 1 << 3;
+const ecx1Pdcm = 1 << 15; // IA32_PERF_CAPABILITIES
 const ecx1TscDeadline = 1 << 24;
 const ecx1Hypervisor = 1 << 31;
+const edx1Ds = 1 << 21; // debug store
 const edx1Htt = 1 << 28;
 // Leaf 7 subleaf 0
 const ebx7Sgx = 1 << 2;
+const ebx7ProcessorTrace = 1 << 25;
+const ecx7KeyLocker = 1 << 23;
 const ecx7SgxLaunch = 1 << 30;
+const edx7ArchLbr = 1 << 19;
+// Leaf 7 subleaf 1
+const eax71ArchPerfmonExt = 1 << 8;
 // Leaf 6: what is left of thermal and power management is the always-running APIC timer
 const eax6Arat = 1 << 2;
+// Leaf 0x80000001: the performance counters of core, northbridge and L3
+const ecx81PerfCounters = (1 << 23) | (1 << 24) | (1 << 28);
 const levelType = { invalid: 0, smt: 1, core: 2, die: 5 } as const;
 
 /** Leaves that this function writes anew, each for every vCPU. */
 const topologyLeaves = [0xb, 0x1f];
-/** Monitor/mwait, the PMU, SGX, processor trace: nothing behind them here. */
-const clearedLeaves = [0x3, 0x5, 0xa, 0x12, 0x14, 0x19, 0x1c];
+/**
+ * Serial number, monitor/mwait, the PMU (0xA, 0x23, AMD's 0x80000022), SGX, processor trace, key locker, last-branch
+ * records: nothing behind them here. AMD's extended topology (0x80000026) is the host's; 0xB tells the guest's.
+ */
+const clearedLeaves = [0x3, 0x5, 0xa, 0x12, 0x14, 0x19, 0x1c, 0x23, 0x8000_0022, 0x8000_0026];
 
 /** The table of vCPU `index`, from KVM's supported leaves. */
 export function cpuidFor(supported: CpuidTable, index: number, options: CpuidOptions): CpuidTable {
   const table = supported.copy(16);
   const id = apicId(index, options.topology);
+  const amd = isAmd(supported);
   let kept = 0;
   let maxLeaf = 0;
   for (let i = 0; i < table.length; i++) {
@@ -75,7 +89,7 @@ export function cpuidFor(supported: CpuidTable, index: number, options: CpuidOpt
     const to = table.entry(kept++);
     if (kept - 1 !== i) copyEntry(entry, to);
     if (to.function === 0) maxLeaf = to.eax;
-    adjust(to, id, options);
+    adjust(to, id, options, amd);
   }
   table.length = kept;
   for (const leaf of topologyLeaves) if (leaf <= maxLeaf) addTopology(table, leaf, id, options);
@@ -90,45 +104,68 @@ function copyEntry(from: Entry, to: Entry): void {
   }
 }
 
-function adjust(entry: Entry, id: number, options: CpuidOptions): void {
+function adjust(entry: Entry, id: number, options: CpuidOptions, amd: boolean): void {
   const { topology } = options;
   const perPackage = topology.threads * topology.cores * topology.dies;
   const shifts = apicIdShifts(topology);
   const leaf = entry.function;
   if (leaf === 1) {
-    entry.ebx = ((entry.ebx & 0xffff) | ((1 << shifts.die) << 16) | (id << 24)) >>> 0;
-    let ecx = (entry.ecx & ~(ecx1Monitor | ecx1TscDeadline)) | ecx1Hypervisor;
-    if (options.tscDeadline) ecx |= ecx1TscDeadline;
-    entry.ecx = ecx >>> 0;
-    entry.edx = (perPackage > 1 ? entry.edx | edx1Htt : entry.edx & ~edx1Htt) >>> 0;
-  } else if (leaf === 4 && (entry.eax & 0x1f) !== 0) {
-    // bits 25:14, ids sharing this cache less one; bits 31:26, core ids in the package less one
+    // bits 23:16, ids of the package's processors: 255 stands for 256 too, being rounded up to a power of two
+    const ids = Math.min(0xff, 1 << shifts.die);
+    entry.ebx = ((entry.ebx & 0xffff) | (ids << 16) | (id << 24)) >>> 0;
+    const missing = ecx1Dtes64 | ecx1Monitor | ecx1Pdcm | ecx1TscDeadline;
+    const present = ecx1Hypervisor | (options.tscDeadline ? ecx1TscDeadline : 0);
+    entry.ecx = ((entry.ecx & ~missing) | present) >>> 0;
+    const edx = entry.edx & ~(edx1Ds | edx1Htt);
+    entry.edx = (perPackage > 1 ? edx | edx1Htt : edx) >>> 0;
+  } else if ((leaf === 4 || leaf === 0x8000_001d) && (entry.eax & 0x1f) !== 0) {
+    // bits 25:14, ids sharing this cache less one: the core's own, or the die's
     const level = (entry.eax >> 5) & 7;
-    const sharing = level < 3 ? 1 << shifts.thread : 1 << shifts.die;
-    const cores = Math.min(64, 1 << (shifts.die - shifts.thread));
+    const sharing = level < 3 ? 1 << shifts.thread : 1 << shifts.core;
+    // bits 31:26, core ids in the package less one; reserved in AMD's leaf
+    const cores = leaf === 4 ? Math.min(64, 1 << (shifts.die - shifts.thread)) : 1;
     entry.eax = ((entry.eax & 0x3fff) | ((sharing - 1) << 14) | ((cores - 1) << 26)) >>> 0;
   } else if (leaf === 6) {
     entry.eax &= eax6Arat;
     entry.ebx = entry.ecx = entry.edx = 0;
   } else if (leaf === 7 && entry.index === 0) {
-    entry.ebx = (entry.ebx & ~ebx7Sgx) >>> 0;
-    entry.ecx = (entry.ecx & ~ecx7SgxLaunch) >>> 0;
+    entry.ebx = (entry.ebx & ~(ebx7Sgx | ebx7ProcessorTrace)) >>> 0;
+    entry.ecx = (entry.ecx & ~(ecx7SgxLaunch | ecx7KeyLocker)) >>> 0;
+    entry.edx = (entry.edx & ~edx7ArchLbr) >>> 0;
+  } else if (leaf === 7 && entry.index === 1) {
+    entry.eax = (entry.eax & ~eax71ArchPerfmonExt) >>> 0;
   } else if (clearedLeaves.includes(leaf)) {
     entry.eax = entry.ebx = entry.ecx = entry.edx = 0;
+  } else if (leaf === 0x8000_0001) {
+    entry.ecx = (entry.ecx & ~ecx81PerfCounters) >>> 0;
   } else if (leaf === 0x8000_0008) {
-    adjustAddressSizes(entry, perPackage, shifts.die, options.maxPhysBits);
+    adjustAddressSizes(entry, options.maxPhysBits);
+    const threads = (shifts.die << 12) | (perPackage - 1);
+    entry.ecx = amd ? ((entry.ecx & ~0xf0ff) | threads) >>> 0 : 0;
   } else if (leaf === 0x8000_001e) {
-    // AMD: extended APIC id; threads per core less one and core id; node id
+    // AMD: extended APIC id; threads per core less one and core id; node id: a package is one node
+    const core = (id >> shifts.thread) & ((1 << (shifts.die - shifts.thread)) - 1);
     entry.eax = id;
-    entry.ebx = (((topology.threads - 1) << 8) | (id >> shifts.thread)) >>> 0;
-    entry.ecx = id >> shifts.die;
+    entry.ebx = ((topology.threads - 1) << 8) | core;
+    entry.ecx = (id >> shifts.die) & 0xff;
+    entry.edx = 0;
   }
 }
 
-function adjustAddressSizes(entry: Entry, threads: number, idBits: number, most?: number): void {
-  const bits = entry.eax & 0xff;
-  if (most !== undefined && most < bits) entry.eax = ((entry.eax & ~0xff) | most) >>> 0;
-  entry.ecx = ((entry.ecx & ~0xf0ff) | (idBits << 12) | (Math.min(threads, 256) - 1)) >>> 0;
+/** Bits 7:0 of EAX are the physical address bits, 23:16 those of a guest of this one where they differ. */
+function adjustAddressSizes(entry: Entry, most = 0xff): void {
+  const physical = Math.min(entry.eax & 0xff, most);
+  const nested = Math.min((entry.eax >> 16) & 0xff, most);
+  entry.eax = ((entry.eax & ~0xff_00ff) | (nested << 16) | physical) >>> 0;
+}
+
+/** Whether leaf 0 says AuthenticAMD or HygonGenuine: their leaves hold more than Intel's of the same number. */
+function isAmd(table: CpuidTable): boolean {
+  for (let i = 0; i < table.length; i++) {
+    const entry = table.entry(i);
+    if (entry.function === 0) return entry.ebx === 0x6874_7541 || entry.ebx === 0x6f67_7948;
+  }
+  return false;
 }
 
 /** Leaves 0xB and 0x1F: one subleaf a level, and one that ends the list. */

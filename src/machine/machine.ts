@@ -4,7 +4,8 @@
  */
 
 import { EventRing, type MachineEvent } from "../bus/event-ring.ts";
-import { EventKind } from "../bus/events.ts";
+import { EventKind, LogLevel } from "../bus/events.ts";
+import { monotonicNs } from "../ffi/clock.ts";
 import { createTimerfd } from "../ffi/epoll.ts";
 import { createEventfd } from "../ffi/eventfd.ts";
 import { type Board, buildBoard, stateBytes } from "./board.ts";
@@ -192,6 +193,8 @@ export class Machine {
       for (let event = this.#events.take(); event; event = this.#events.take()) {
         this.listener.onEvent(event);
       }
+      const lost = this.#events.takeLost();
+      if (lost > 0) this.listener.onEvent(lostEvents(lost));
       if (this.#state === "stopped") return;
       await this.#events.arrival();
     }
@@ -201,6 +204,13 @@ export class Machine {
     if (this.#state === "stopped") return;
     this.#events.emit(EventKind.threadFailed, 0, 0, `${name}: ${why}`);
   }
+}
+
+/** The ring was full for so many: the main thread was too slow for the machine. */
+function lostEvents(count: number): MachineEvent {
+  const text = `${count} events were lost`;
+  const { main: source } = ThreadNumber;
+  return { kind: EventKind.log, source, timeNs: monotonicNs(), a: LogLevel.warn, b: 0, text };
 }
 
 /** Every vCPU that the machine can have; those present at boot are enabled. */
