@@ -1,8 +1,10 @@
 /** `./dev lab`: start, run SCRIPT, shell, stop, release (stop unless in use), status, forget. */
 
 import { agentRun, agentShell, CONNECTION_LOST, TIMED_OUT } from "./client.ts";
-import { forget, release, start, stop } from "./machine.ts";
+import { release, start, stop } from "./machine.ts";
 import { cache } from "./paths.ts";
+import { abandon } from "./qemu.ts";
+import { forget } from "./saved.ts";
 import { readState } from "./state.ts";
 
 /** start, stop and release hold a lock, so that two at once do not both start it. */
@@ -55,6 +57,12 @@ async function main(command: string, words: readonly string[]): Promise<number> 
   }
 }
 
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.on(signal, () => {
+    abandon();
+    process.exit(signal === "SIGINT" ? 130 : 143);
+  });
+}
 try {
   const [command = "", ...words] = process.argv.slice(2);
   process.exitCode = await main(command, words);
