@@ -21,15 +21,24 @@ const kickSet = new Block(sigsetSize);
 kickSet.view.setBigUint64(0, 1n << BigInt(kickSignal - 1), true);
 const noWait = new Block(16);
 
+let ignored = false;
+
 /**
- * Blocks the kick in the calling thread. The thread's former mask is kept for `openKickInGuest`.
+ * Makes the kick harmless where it is not blocked: a thread that left before its last kick arrived goes back to the
+ * runtime's event loop, whose epoll_pwait opens every signal, and the default action would kill the process. A blocked
+ * signal is queued all the same, and KVM_RUN and sigtimedwait count as blocking it (the kernel's `real_blocked`).
  *
- * The kick is ignored besides: a thread that left before its last kick arrived goes back to the runtime's event loop,
- * whose epoll_pwait opens every signal, and the default action would kill the process. A blocked signal is queued all
- * the same, and KVM_RUN and sigtimedwait count as blocking it (the kernel's `real_blocked`).
+ * For the thread that starts the others, before it does: each call throws away what is pending in any thread, so it
+ * acts once.
  */
-export function blockKick(): Block {
+export function ignoreKick(): void {
+  if (ignored) return;
   libc.signal(kickSignal, SIG_IGN);
+  ignored = true;
+}
+
+/** Blocks the kick in the calling thread. The thread's former mask is kept for `openKickInGuest`. */
+export function blockKick(): Block {
   const former = new Block(sigsetSize);
   const error = libc.pthread_sigmask(SIG_BLOCK, kickSet.bytes, former.bytes);
   if (error !== 0) throw new SystemError("pthread_sigmask", error);

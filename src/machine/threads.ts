@@ -1,7 +1,7 @@
 /** The worker threads of one machine, as the main thread sees them: started early, asked, waited for. */
 import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
 import { signalEventfd } from "../ffi/eventfd.ts";
-import { kick } from "../ffi/signals.ts";
+import { ignoreKick, kick } from "../ffi/signals.ts";
 import { ioWorkerUrl, vcpuWorkerUrl } from "../workers.ts";
 import { takeSpareThread } from "./spare-thread.ts";
 import type { MachineSpec } from "./spec.ts";
@@ -20,6 +20,7 @@ export class MachineThreads {
     readonly vcpus: number,
     readonly onDeath: (name: string, why: string) => void,
   ) {
+    ignoreKick();
     this.control = new SharedArrayBuffer(ThreadControl.bytesFor(vcpus + 1));
     for (let index = 0; index < vcpus; index++) {
       const spare = index === 0 ? takeSpareThread() : undefined;
