@@ -8,9 +8,22 @@ import { BusConflict, type DeviceLock, Mapping } from "./mapping.ts";
 
 const nobody = new Mapping("nobody", 0, 0, { read: () => 0, write() {} });
 
+/** Ranges that move while the machine runs: every thread looks them up anew when the generation has changed. */
+export interface Topology {
+  /** One word in shared memory: a new number whenever a range has moved, appeared or gone. */
+  readonly generation: Int32Array<SharedArrayBuffer>;
+  /** The ranges as they are now. */
+  ranges(): readonly Mapping[];
+}
+
 export class MmioBus {
-  readonly #mappings: Mapping[] = [];
+  /** Sorted: those that stay, and those that are served now. */
+  readonly #fixed: Mapping[] = [];
+  #mappings: readonly Mapping[] = this.#fixed;
   #last = nobody;
+  #seen = 0;
+
+  constructor(readonly topology?: Topology) {}
 
   /** Gives guest-physical [address, address + length) to a device. Throws BusConflict when any of it is taken. */
   map(name: string, address: number, length: number, device: BusDevice, lock?: DeviceLock): void {
@@ -18,14 +31,14 @@ export class MmioBus {
       throw new RangeError(`mmio: ${name}: no range of ${length} bytes at ${address}`);
     }
     const mapping = new Mapping(name, address, length, device, lock);
-    const next = this.#mappings.findIndex((other) => other.base >= address);
-    const index = next < 0 ? this.#mappings.length : next;
-    for (const neighbour of [this.#mappings[index - 1], this.#mappings[index]]) {
+    const next = this.#fixed.findIndex((other) => other.base >= address);
+    const index = next < 0 ? this.#fixed.length : next;
+    for (const neighbour of [this.#fixed[index - 1], this.#fixed[index]]) {
       if (neighbour && neighbour.base < mapping.end && address < neighbour.end) {
         throw new BusConflict("mmio", mapping, neighbour);
       }
     }
-    this.#mappings.splice(index, 0, mapping);
+    this.#fixed.splice(index, 0, mapping);
   }
 
   /** Serves a read into `data`, little-endian, `size` of 1 to 8 bytes. */
@@ -77,6 +90,8 @@ export class MmioBus {
 
   /** The mapping that holds `address`; `nobody` when there is none. */
   #find(address: number): Mapping {
+    const { topology } = this;
+    if (topology && Atomics.load(topology.generation, 0) !== this.#seen) this.#rebuild(topology);
     const last = this.#last;
     if (address >= last.base && address - last.base < last.length) return last;
     let low = 0;
@@ -92,5 +107,18 @@ export class MmioBus {
       }
     }
     return nobody;
+  }
+
+  /** A range that a guest has put over another's is not served: who was there first stays. */
+  #rebuild(topology: Topology): void {
+    this.#seen = Atomics.load(topology.generation, 0);
+    const served = [...this.#fixed];
+    for (const range of topology.ranges()) {
+      if (!served.some((other) => other.base < range.end && range.base < other.end)) {
+        served.push(range);
+      }
+    }
+    this.#mappings = served.sort((a, b) => a.base - b.base);
+    this.#last = nobody;
   }
 }

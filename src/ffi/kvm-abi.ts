@@ -1,6 +1,6 @@
 /** KVM's ABI: structs, requests and numbers of <linux/kvm.h> and <asm/kvm.h> (x86-64), names verbatim. */
 import { io, ior, iow, iowr } from "./ioctl.ts";
-import { addr, array, bytes, nested, struct, u8, u16, u32, u64 } from "./struct.ts";
+import { addr, array, bytes, i32, nested, struct, u8, u16, u32, u64 } from "./struct.ts";
 
 const KVMIO = 0xae;
 
@@ -133,6 +133,25 @@ export const KvmMsi = struct("kvm_msi", 32, {
   pad: bytes(12),
 });
 
+export const KvmIrqfd = struct("kvm_irqfd", 32, {
+  fd: u32,
+  gsi: u32,
+  flags: u32,
+  resamplefd: u32,
+  pad: bytes(16),
+});
+export const KVM_IRQFD_FLAG_DEASSIGN = 1;
+
+export const KvmIoeventfd = struct("kvm_ioeventfd", 64, {
+  datamatch: u64,
+  addr: addr,
+  len: u32,
+  fd: i32,
+  flags: u32,
+  pad: bytes(36),
+});
+export const KVM_IOEVENTFD_FLAG_DEASSIGN = 4;
+
 export const KvmSignalMask = struct("kvm_signal_mask", 4, { len: u32 });
 
 /** The head of the page that KVM_RUN answers in. The union starts at `exit`. */
@@ -230,6 +249,8 @@ export const KVM_SET_USER_MEMORY_REGION = iow(
 export const KVM_SET_TSS_ADDR = io("KVM_SET_TSS_ADDR", KVMIO, 0x47);
 export const KVM_SET_IDENTITY_MAP_ADDR = iow("KVM_SET_IDENTITY_MAP_ADDR", KVMIO, 0x48, u64);
 export const KVM_SET_GSI_ROUTING = iow("KVM_SET_GSI_ROUTING", KVMIO, 0x6a, KvmIrqRouting);
+export const KVM_IRQFD = iow("KVM_IRQFD", KVMIO, 0x76, KvmIrqfd);
+export const KVM_IOEVENTFD = iow("KVM_IOEVENTFD", KVMIO, 0x79, KvmIoeventfd);
 export const KVM_RUN = io("KVM_RUN", KVMIO, 0x80);
 export const KVM_GET_REGS = ior("KVM_GET_REGS", KVMIO, 0x81, KvmRegs);
 export const KVM_SET_REGS = iow("KVM_SET_REGS", KVMIO, 0x82, KvmRegs);

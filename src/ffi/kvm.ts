@@ -11,7 +11,11 @@ import {
   KVM_GET_MSR_INDEX_LIST,
   KVM_GET_SUPPORTED_CPUID,
   KVM_GET_VCPU_MMAP_SIZE,
+  KVM_IOEVENTFD,
+  KVM_IOEVENTFD_FLAG_DEASSIGN,
   KVM_IRQ_ROUTING_MSI,
+  KVM_IRQFD,
+  KVM_IRQFD_FLAG_DEASSIGN,
   KVM_RUN,
   KVM_SET_CPUID2,
   KVM_SET_GSI_ROUTING,
@@ -22,6 +26,8 @@ import {
   KvmCpuid2,
   KvmCpuidEntry2,
   KvmEnableCap,
+  KvmIoeventfd,
+  KvmIrqfd,
   KvmIrqRouting,
   KvmIrqRoutingMsi,
   KvmMsi,
@@ -177,6 +183,34 @@ export class RoutingBuffer {
     this.#block.view.setUint32(0, this.#count, true);
     ioctl(vm, KVM_SET_GSI_ROUTING, this.#block);
   }
+}
+
+/** Lets an eventfd raise a GSI, or no longer. */
+export function setIrqfd(vm: number, fd: number, gsi: number, assign: boolean): void {
+  const block = allocate(KvmIrqfd);
+  block.fields.fd = fd;
+  block.fields.gsi = gsi;
+  block.fields.flags = assign ? 0 : KVM_IRQFD_FLAG_DEASSIGN;
+  ioctl(vm, KVM_IRQFD, block);
+}
+
+/**
+ * Lets a guest's write of `length` bytes at an address signal an eventfd in place of an exit, or no longer. False when
+ * KVM refuses: another eventfd has that address.
+ */
+export function setIoeventfd(
+  vm: number,
+  fd: number,
+  address: number,
+  length: number,
+  assign: boolean,
+): boolean {
+  const block = allocate(KvmIoeventfd);
+  block.fields.addr = address;
+  block.fields.len = length;
+  block.fields.fd = fd;
+  block.fields.flags = assign ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN;
+  return libc.ioctl(vm, KVM_IOEVENTFD.code, block.address) === 0;
 }
 
 /** What came of entering the guest. */

@@ -21,18 +21,20 @@ import { armTimerfd } from "../ffi/epoll.ts";
 import { signalEventfd } from "../ffi/eventfd.ts";
 import { signalMsi } from "../ffi/kvm.ts";
 import { Gsi, MemoryMap, Port } from "./memory-map.ts";
+import { buildPci, type VirtioFunction } from "./pci.ts";
 import { RoutingTable } from "./routing.ts";
 import type { MachineSpec } from "./spec.ts";
 
 /** Room for the state of everything on the board. */
-export const stateBytes = 64 * 1024;
+export const stateBytes = 256 * 1024;
 
 export interface Board {
   readonly ports: PortBus;
   readonly mmio: MmioBus;
   readonly serial: { readonly device: Serial; readonly lock: Lock } | undefined;
   readonly cmos: { readonly device: Cmos; readonly lock: Lock };
-  /** Puts every device back to its power-on state. No vCPU may run. */
+  readonly virtio: readonly VirtioFunction[];
+  /** Puts every device back to its power-on state. No vCPU may run, and every backend stands still. */
   reset(): void;
   /** A vCPU has ended a level interrupt of this vector. */
   endOfInterrupt(vector: number): void;
@@ -45,7 +47,8 @@ export interface Board {
 export function buildBoard(spec: MachineSpec, events: EventRing): Board {
   const state = new SharedState(spec.state);
   const ports = new PortBus();
-  const mmio = new MmioBus();
+  const generation = state.words(1);
+  const mmio = new MmioBus({ generation, ranges: () => pci.ranges() });
   const clock = systemClock;
 
   const routing = new RoutingTable(spec.vmFd, state);
@@ -94,6 +97,10 @@ export function buildBoard(spec: MachineSpec, events: EventRing): Board {
   const pmTimer = new PmTimer(state.struct(PmTimerState), clock);
   ports.map("PM timer", Port.pmTimer, 4, pmTimer);
 
+  const pci = buildPci(spec, state, { device: ioapic, lock: ioapicLock }, routing, generation);
+  ports.map("PCI configuration", Port.pciConfig, 8, pci.configPorts);
+  mmio.map("MMCONFIG", MemoryMap.mmconfig, MemoryMap.mmconfigSize, pci.mmconfig);
+
   mmio.map("IOAPIC", MemoryMap.ioapic, MemoryMap.ioapicSize, ioapic, ioapicLock);
 
   const firstEntry = state.words(1);
@@ -112,7 +119,9 @@ export function buildBoard(spec: MachineSpec, events: EventRing): Board {
     mmio,
     serial: serial && { device: serial, lock: serialLock },
     cmos: { device: cmos, lock: cmosLock },
+    virtio: pci.functions,
     reset() {
+      pci.reset();
       for (const { device, lock } of resettable) locked(lock, () => device.reset());
       for (let gsi = 0; gsi < Gsi.pins; gsi++) routing.clear(gsi);
     },

@@ -11,6 +11,7 @@ import { KernelError, loadKernel } from "../firmware/kernel.ts";
 import { buildMpTable } from "../firmware/mp-table.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import { Gsi, MemoryMap, Port, resetValue } from "./memory-map.ts";
+import { intxOf } from "./pci.ts";
 
 /** An open file of the user's: `fd` belongs to the holder. */
 export interface InputFile {
@@ -49,6 +50,13 @@ export interface BootPlan {
 }
 
 const IOAPIC_ID = 0;
+const mmconfigBytesPerBus = 0x10_0000;
+const pciWindow32 = {
+  start: MemoryMap.pciWindow32,
+  length: MemoryMap.pciWindow32End - MemoryMap.pciWindow32,
+};
+/** Every slot but the host bridge's: a device may come later. */
+const slots = Array.from({ length: 31 }, (_, index) => index + 1);
 
 /** Throws ConfigError when the files cannot be booted. */
 export function prepareBoot(plan: BootPlan): BootState {
@@ -100,6 +108,19 @@ function acpiTables(plan: BootPlan): ReturnType<typeof buildAcpi> {
     sleepStatusPort: Port.sleepStatus,
     reset: { port: Port.reset, value: resetValue },
     pmTimerPort: Port.pmTimer,
+    pci: [
+      {
+        segment: 0,
+        startBus: 0,
+        endBus: MemoryMap.mmconfigSize / mmconfigBytesPerBus - 1,
+        mmconfig: MemoryMap.mmconfig,
+        configPorts: { start: Port.pciConfig, length: 8 },
+        ports: [],
+        memory32: [pciWindow32],
+        memory64: [],
+        interrupts: slots.map((device) => ({ device, pin: 0, gsi: Gsi.intx + intxOf(device) })),
+      },
+    ],
   });
 }
 

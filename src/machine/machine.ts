@@ -86,6 +86,7 @@ export class Machine {
         events: new SharedArrayBuffer(EventRing.byteLength),
         control: this.#threads.control,
         serial: console?.spec,
+        virtio: [],
         ioWakeFd: owned.fd(createEventfd()),
         rtcTimerFd: owned.fd(createTimerfd()),
         meter,

@@ -52,4 +52,4 @@ export const Port = {
 export const resetValue = 1;
 
 /** Interrupt pins of the IOAPIC (GSIs). */
-export const Gsi = { serial: 4, rtc: 8, pins: 24 } as const;
+export const Gsi = { serial: 4, rtc: 8, intx: 16, intxCount: 8, pins: 24 } as const;

@@ -1,0 +1,93 @@
+/**
+ * What a virtio device's two halves share: the transport's registers, written on vCPU threads under the device's lock,
+ * and the words by which transport and backend hand the device to each other. virtio 1.2 sections 2.1 and 4.1.4.3.
+ */
+import { array, nested, type Of, struct, u8, u16, u32 } from "../../ffi/struct.ts";
+import { maxQueues } from "./registers.ts";
+
+/** One queue's registers. Addresses are guest-physical, in two halves. */
+export const QueueState = struct("virtio-queue", 32, {
+  size: u16,
+  enable: u16,
+  vector: u16,
+  pad: u16,
+  descLow: u32,
+  descHigh: u32,
+  driverLow: u32,
+  driverHigh: u32,
+  deviceLow: u32,
+  deviceHigh: u32,
+});
+
+export const VirtioState = struct("virtio-device", 40 + maxQueues * 32, {
+  status: u8,
+  isr: u8,
+  configGeneration: u8,
+  pad: u8,
+  deviceFeatureSelect: u32,
+  driverFeatureSelect: u32,
+  driverFeaturesLow: u32,
+  driverFeaturesHigh: u32,
+  configVector: u16,
+  queueSelect: u16,
+  /** Atomics: what the transport wants of the backend; an odd number is "run", an even one "stand still". */
+  wanted: u32,
+  /** Atomics: the last `wanted` that the backend has reached. */
+  reached: u32,
+  /** Atomics: 1 when the backend found a ring broken: DEVICE_NEEDS_RESET. */
+  broken: u32,
+  pad2: u32,
+  queues: array(nested(QueueState), maxQueues),
+});
+
+export type VirtioDeviceState = Of<typeof VirtioState>;
+
+/** The words of a device's state that both halves touch without its lock. */
+export class HandOver {
+  private readonly words: Int32Array;
+  private readonly wantedAt = VirtioState.offsets.wanted / 4;
+  private readonly reachedAt = VirtioState.offsets.reached / 4;
+  private readonly brokenAt = VirtioState.offsets.broken / 4;
+
+  constructor(readonly state: VirtioDeviceState) {
+    const { buffer, byteOffset } = state.view;
+    this.words = new Int32Array(buffer, byteOffset + state.at, VirtioState.size / 4);
+  }
+
+  get wanted(): number {
+    return Atomics.load(this.words, this.wantedAt);
+  }
+
+  /** Asks the backend to run or to stand still: a new number each time. */
+  want(run: boolean): void {
+    const next = this.wanted + 1;
+    Atomics.store(this.words, this.wantedAt, (next & 1) === (run ? 1 : 0) ? next : next + 1);
+  }
+
+  /** The backend is where it was last asked to be. */
+  get settled(): boolean {
+    return Atomics.load(this.words, this.reachedAt) === this.wanted;
+  }
+
+  reach(wanted: number): void {
+    Atomics.store(this.words, this.reachedAt, wanted);
+    Atomics.notify(this.words as Int32Array<SharedArrayBuffer>, this.reachedAt);
+  }
+
+  /** Waits until the backend has reached what was wanted; false after `timeoutMs`. No lock may be held. */
+  waitSettled(timeoutMs: number): boolean {
+    const words = this.words as Int32Array<SharedArrayBuffer>;
+    for (;;) {
+      const reached = Atomics.load(words, this.reachedAt);
+      if (reached === this.wanted) return true;
+      if (Atomics.wait(words, this.reachedAt, reached, timeoutMs) === "timed-out") return false;
+    }
+  }
+
+  get broken(): boolean {
+    return Atomics.load(this.words, this.brokenAt) !== 0;
+  }
+  set broken(value: boolean) {
+    Atomics.store(this.words, this.brokenAt, value ? 1 : 0);
+  }
+}

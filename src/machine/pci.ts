@@ -1,0 +1,136 @@
+/** The machine's PCI segment: bus 0 with its host bridge and its virtio functions, in slot order. */
+import type { BusDevice } from "../bus/device.ts";
+import type { Lock } from "../bus/lock.ts";
+import { Mapping } from "../bus/mapping.ts";
+import { PciBus, PciBusState, PciConfigPorts, PciMmconfig } from "../bus/pci/bus.ts";
+import { PciConfigState } from "../bus/pci/config-space.ts";
+import { SharedPin } from "../bus/pci/intx.ts";
+import { MsixState } from "../bus/pci/msix.ts";
+import type { SharedState } from "../bus/shared-state.ts";
+import { HostBridge } from "../devices/host-bridge.ts";
+import type { Ioapic } from "../devices/legacy/ioapic.ts";
+import { IoapicPin } from "../devices/legacy/ioapic.ts";
+import { VirtioState } from "../devices/virtio/device-state.ts";
+import { VirtioPciFunction, VirtioPciState } from "../devices/virtio/pci-function.ts";
+import { BarLayout } from "../devices/virtio/pci-layout.ts";
+import { VirtioTransport } from "../devices/virtio/transport.ts";
+import { Epoll } from "../ffi/epoll.ts";
+import { signalEventfd } from "../ffi/eventfd.ts";
+import { setIoeventfd, setIrqfd } from "../ffi/kvm.ts";
+import { pollEvents } from "../ffi/poll.ts";
+import { bytes, struct } from "../ffi/struct.ts";
+import { Gsi, MemoryMap } from "./memory-map.ts";
+import type { RoutingTable } from "./routing.ts";
+import type { MachineSpec } from "./spec.ts";
+import { barStride, type VirtioSpec } from "./virtio-spec.ts";
+
+const configSpaceBytes = 256;
+const VirtioConfigState = struct("virtio-config", configSpaceBytes, {
+  bytes: bytes(configSpaceBytes),
+});
+/** Drivers write 16 bits to a notify register (virtio 1.2 section 4.1.5.2). */
+const kickBytes = 2;
+
+/** A virtio function, and the lock of its registers. */
+export interface VirtioFunction {
+  readonly spec: VirtioSpec;
+  readonly device: VirtioPciFunction;
+  readonly lock: Lock;
+  /** Configuration space, in shared memory. */
+  readonly config: Uint8Array;
+}
+
+export interface PciSegment {
+  readonly configPorts: BusDevice;
+  readonly mmconfig: BusDevice;
+  readonly functions: readonly VirtioFunction[];
+  /** Registers that move: for the MMIO bus. */
+  ranges(): Mapping[];
+  /** As after power-on. No vCPU runs, and every backend stands still. */
+  reset(): void;
+}
+
+/** `generation` is the topology's word; see MmioBus. */
+export function buildPci(
+  spec: MachineSpec,
+  state: SharedState,
+  ioapic: { readonly device: Ioapic; readonly lock: Lock },
+  routing: RoutingTable,
+  generation: Int32Array<SharedArrayBuffer>,
+): PciSegment {
+  const busLock = state.lock();
+  const bus = new PciBus(state.struct(PciBusState), busLock);
+  const bridge = new HostBridge(state.struct(PciConfigState));
+  bus.add(0, bridge);
+
+  const pinLock = state.lock();
+  const pins = Array.from({ length: Gsi.intxCount }, (_, index) => {
+    const pin = new IoapicPin(ioapic.device, Gsi.intx + index, ioapic.lock);
+    return new SharedPin(state.words(1), pinLock, pin);
+  });
+
+  const functions = spec.virtio.map((virtio): VirtioFunction => {
+    const lock = state.lock();
+    const config = state.struct(VirtioConfigState).bytes;
+    const wake = () => signalEventfd(spec.ioWakeFd);
+    const space = { bytes: config.subarray(0, virtio.config.length), writable: virtio.writable };
+    const transport = new VirtioTransport(state.struct(VirtioState), virtio.identity, space, wake);
+    const pin = pins[intxOf(virtio.slot)]!;
+    const device = new VirtioPciFunction(
+      transport,
+      {
+        config: state.struct(PciConfigState),
+        msix: state.struct(MsixState),
+        pci: state.struct(VirtioPciState),
+      },
+      {
+        vectors: {
+          connect(vector, low, high, data) {
+            const gsi = virtio.gsiBase + vector;
+            routing.set(gsi, low, high, data);
+            setIrqfd(spec.vmFd, virtio.callFds[vector]!, gsi, true);
+          },
+          disconnect(vector) {
+            setIrqfd(spec.vmFd, virtio.callFds[vector]!, virtio.gsiBase + vector, false);
+          },
+          isPending: (vector) => pollEvents(virtio.callFds[vector]!, Epoll.in) !== 0,
+        },
+        setKick: (index, address, assign) =>
+          setIoeventfd(spec.vmFd, virtio.kickFds[index]!, address, kickBytes, assign),
+        kick: (index) => signalEventfd(virtio.kickFds[index]!),
+        signal: (vector) => signalEventfd(virtio.callFds[vector]!),
+        setPin: (asserted) => pin.set(virtio.slot, asserted),
+        moved: () => Atomics.add(generation, 0, 1),
+      },
+      { device: lock, bus: busLock, msix: state.lock() },
+      virtio.callFds.length,
+    );
+    bus.add(virtio.slot, device);
+    return { spec: virtio, device, lock, config };
+  });
+
+  return {
+    configPorts: new PciConfigPorts(bus),
+    mmconfig: new PciMmconfig(bus),
+    functions,
+    ranges: () =>
+      functions.flatMap(({ device, spec: { id }, lock }) => {
+        const address = device.barAddress;
+        return address === undefined
+          ? []
+          : [new Mapping(id, address, BarLayout.end, device.bar, lock)];
+      }),
+    reset() {
+      bus.reset();
+      bridge.config.reset();
+      for (const { device, config, spec: virtio } of functions) {
+        config.set(virtio.config);
+        device.powerOn(MemoryMap.pciWindow32 + virtio.slot * barStride);
+      }
+      Atomics.add(generation, 0, 1);
+    },
+  };
+}
+
+/** Which of the INTx pins a slot's INTA goes to; ACPI's _PRT says the same. */
+export const intxOf = (slot: number): number => slot % Gsi.intxCount;
