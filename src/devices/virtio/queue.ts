@@ -1,0 +1,233 @@
+/**
+ * The device's half of a split virtqueue (virtio 1.2 section 2.7), laid over the driver's rings in guest RAM. Every
+ * number of the driver is read once and checked before use; what breaks the rules is a GuestFault, after which the queue
+ * gives no more chains. Ring indexes go through Atomics, which also orders them against the entries.
+ *
+ * A device works a queue like this: `pauseKicks`, then `next` until it says -1, then `armKick`, and again while that says
+ * false; `complete` for each chain in any order; `flush` after a batch.
+ */
+import { Chain } from "./chain.ts";
+import { GuestFault } from "./guest-fault.ts";
+import type { GuestWindows } from "./guest-windows.ts";
+import { maxQueueSize } from "./registers.ts";
+
+/** Where the driver put the three parts, guest-physical, and how many entries they have. */
+export interface QueueLayout {
+  readonly size: number;
+  readonly desc: number;
+  readonly driver: number;
+  readonly device: number;
+}
+
+export interface QueueOptions {
+  /** VIRTIO_F_INDIRECT_DESC and VIRTIO_F_EVENT_IDX, as accepted. */
+  readonly indirect: boolean;
+  readonly eventIndex: boolean;
+  /** Indexes to go on from, for a queue that was in use before. */
+  readonly nextAvail?: number;
+  readonly nextUsed?: number;
+  /** Tells the driver that there is something in the used ring. */
+  readonly call: () => void;
+}
+
+// linux/virtio_ring.h
+const VRING_DESC_F_NEXT = 1;
+const VRING_DESC_F_WRITE = 2;
+const VRING_DESC_F_INDIRECT = 4;
+const VRING_AVAIL_F_NO_INTERRUPT = 1;
+const VRING_USED_F_NO_NOTIFY = 1;
+const descBytes = 16;
+const availHeader = 4;
+const usedHeader = 4;
+const usedElementBytes = 8;
+const highUnit = 0x1_0000_0000;
+/** Both rings begin with 16-bit flags and index; the entries follow. */
+const [flagsAt, indexAt, entriesAt] = [0, 1, 2];
+/** Words of the queue's own state. */
+const [availNext, availSeen, usedNext, usedCalled, broken] = [0, 1, 2, 3, 4];
+
+export class Virtqueue {
+  readonly size: number;
+  /** The buffers of the chain that `next` gave last. */
+  readonly chain: Chain;
+  private readonly desc: DataView;
+  private readonly avail: Uint16Array;
+  private readonly used: Uint16Array;
+  private readonly usedElements: Uint32Array;
+  private readonly state = new Uint16Array(5);
+  private readonly indirect: boolean;
+  private readonly eventIndex: boolean;
+  private readonly call: () => void;
+
+  /** Throws GuestFault when the rings are not where rings can be. */
+  constructor(
+    readonly windows: GuestWindows,
+    layout: QueueLayout,
+    options: QueueOptions,
+  ) {
+    const { size } = layout;
+    if (size < 1 || size > maxQueueSize || (size & (size - 1)) !== 0) {
+      throw new GuestFault(`a queue of ${size} entries`);
+    }
+    this.size = size;
+    this.indirect = options.indirect;
+    this.eventIndex = options.eventIndex;
+    this.call = options.call;
+    this.chain = new Chain(windows);
+    const tail = options.eventIndex ? 2 : 0;
+    this.desc = new DataView(this.ring("descriptor table", layout.desc, size * descBytes, 16));
+    const availBytes = availHeader + size * 2 + tail;
+    this.avail = new Uint16Array(this.ring("avail ring", layout.driver, availBytes, 2));
+    const usedBytes = usedHeader + size * usedElementBytes + tail;
+    const used = this.ring("used ring", layout.device, usedBytes, 4);
+    this.used = new Uint16Array(used);
+    this.usedElements = new Uint32Array(used, usedHeader, size * 2);
+    const nextAvail = options.nextAvail ?? 0;
+    this.state[availNext] = nextAvail;
+    this.state[availSeen] = nextAvail;
+    this.state[usedNext] = options.nextUsed ?? nextAvail;
+    this.state[usedCalled] = this.state[usedNext]!;
+  }
+
+  /** Index of the next avail entry to take: with `nextUsed`, where a later queue on these rings goes on. */
+  get nextAvail(): number {
+    return this.state[availNext]!;
+  }
+  get nextUsed(): number {
+    return this.state[usedNext]!;
+  }
+
+  /** Takes the next chain into `chain`: its head, or -1 when there is none. Throws GuestFault. */
+  next(): number {
+    const { state } = this;
+    if (state[broken] !== 0) return -1;
+    if (state[availNext] === state[availSeen] && !this.look()) return -1;
+    const entry = entriesAt + (state[availNext]! & (this.size - 1));
+    const head = Atomics.load(this.avail, entry);
+    state[availNext]!++;
+    try {
+      this.walk(head);
+    } catch (error) {
+      state[broken] = 1;
+      throw error;
+    }
+    return head;
+  }
+
+  /** Gives a chain back: the device wrote `written` bytes from the start of its writable part. */
+  complete(head: number, written: number): void {
+    const at = (this.state[usedNext]! & (this.size - 1)) * 2;
+    this.usedElements[at] = head;
+    this.usedElements[at + 1] = written;
+    this.state[usedNext]!++;
+  }
+
+  /** Publishes what was completed, and calls the driver if it wants to be called. */
+  flush(): void {
+    if (this.needsCall()) this.call();
+  }
+
+  /** Publishes what was completed since the last time; whether the driver wants to be called for it (section 2.7.7). */
+  needsCall(): boolean {
+    const next = this.state[usedNext]!;
+    const called = this.state[usedCalled]!;
+    if (next === called) return false;
+    Atomics.store(this.used, indexAt, next);
+    this.state[usedCalled] = next;
+    if (!this.eventIndex) {
+      return (Atomics.load(this.avail, flagsAt) & VRING_AVAIL_F_NO_INTERRUPT) === 0;
+    }
+    const event = Atomics.load(this.avail, entriesAt + this.size);
+    return ((next - event - 1) & 0xffff) < ((next - called) & 0xffff);
+  }
+
+  /** The device is at work: kicks are of no use for now. With the event index there is nothing to say. */
+  pauseKicks(): void {
+    if (!this.eventIndex) Atomics.store(this.used, flagsAt, VRING_USED_F_NO_NOTIFY);
+  }
+
+  /**
+   * Asks to be kicked for the next chain (section 2.7.10). False when there is one already, which may bring no kick any
+   * more: the device looks again. Throws GuestFault.
+   */
+  armKick(): boolean {
+    const next = this.state[availNext]!;
+    if (this.eventIndex) Atomics.store(this.used, entriesAt + this.size * 4, next);
+    else Atomics.store(this.used, flagsAt, 0);
+    return this.state[broken] !== 0 || (next === this.state[availSeen] && !this.look());
+  }
+
+  /** Reads the avail index: whether there is something new. */
+  private look(): boolean {
+    const index = Atomics.load(this.avail, indexAt);
+    const ahead = (index - this.state[availNext]!) & 0xffff;
+    if (ahead > this.size) {
+      this.state[broken] = 1;
+      throw new GuestFault(`avail index ${index} is ${ahead} ahead in a queue of ${this.size}`);
+    }
+    this.state[availSeen] = index;
+    return ahead !== 0;
+  }
+
+  private walk(head: number): void {
+    this.chain.clear();
+    let index = head;
+    for (let visited = 0; visited < this.size; visited++) {
+      if (index >= this.size) throw new GuestFault(`descriptor ${index} of ${this.size}`);
+      const at = index * descBytes;
+      const link = this.desc.getUint32(at + 12, true);
+      if (link & VRING_DESC_F_INDIRECT) {
+        this.walkTable(at, link);
+        return;
+      }
+      this.addSegment(this.desc, at, link);
+      if ((link & VRING_DESC_F_NEXT) === 0) return;
+      index = link >>> 16;
+    }
+    throw new GuestFault(`a chain of more than ${this.size} descriptors`);
+  }
+
+  /** The table that the descriptor at `at` refers to; it is the last of its chain (section 2.7.5.3). */
+  private walkTable(at: number, tableLink: number): void {
+    if (!this.indirect) throw new GuestFault("an indirect descriptor that was not negotiated");
+    if (tableLink & VRING_DESC_F_NEXT) throw new GuestFault("an indirect descriptor with a next");
+    const address = addressAt(this.desc, at);
+    const length = this.desc.getUint32(at + 8, true);
+    const count = length / descBytes;
+    if (count === 0 || !Number.isInteger(count)) {
+      throw new GuestFault(`an indirect table of ${length} bytes`);
+    }
+    const window = this.windows.windowOf(address, length);
+    if (window < 0)
+      throw new GuestFault(`an indirect table of ${length} bytes, not RAM or too long`);
+    const table = this.windows.view(window);
+    const base = this.windows.offsetOf(address);
+    let index = 0;
+    for (let visited = 0; visited < count; visited++) {
+      if (index >= count) throw new GuestFault(`descriptor ${index} of an indirect ${count}`);
+      const entry = base + index * descBytes;
+      const link = table.getUint32(entry + 12, true);
+      if (link & VRING_DESC_F_INDIRECT) throw new GuestFault("an indirect table in another");
+      this.addSegment(table, entry, link);
+      if ((link & VRING_DESC_F_NEXT) === 0) return;
+      index = link >>> 16;
+    }
+    throw new GuestFault(`a chain of more than ${count} descriptors in an indirect table`);
+  }
+
+  private addSegment(table: DataView, at: number, link: number): void {
+    const length = table.getUint32(at + 8, true);
+    this.chain.add(addressAt(table, at), length, (link & VRING_DESC_F_WRITE) !== 0);
+  }
+
+  private ring(name: string, address: number, length: number, align: number): ArrayBuffer {
+    const window = address % align === 0 ? this.windows.exactly(address, length) : undefined;
+    if (window) return window;
+    const place = `[0x${address.toString(16)}, +0x${length.toString(16)})`;
+    throw new GuestFault(`the ${name} ${place} is not RAM, or not aligned to ${align}`);
+  }
+}
+
+function addressAt(table: DataView, at: number): number {
+  return table.getUint32(at + 4, true) * highUnit + table.getUint32(at, true);
+}
