@@ -5,6 +5,7 @@
 
 import { pread } from "../ffi/file.ts";
 import { setMemorySlot } from "../ffi/kvm.ts";
+import { SystemError } from "../ffi/libc.ts";
 import { copyFrom, copyTo, Madvise, madvise, zeroAt } from "../ffi/memory.ts";
 import type { GuestRam } from "../firmware/guest-ram.ts";
 import { MemoryMap } from "./memory-map.ts";
@@ -79,11 +80,18 @@ export class GuestMemory implements GuestRam {
     }
   }
 
-  /** Gives the pages back: RAM reads zero again, as after power-on. Private anonymous memory only. */
+  /**
+   * Gives the pages back: RAM reads zero again, as after power-on. Private anonymous memory only; where the kernel keeps
+   * its pages (huge ones before 5.18), the guest finds what it left, as in a machine that is reset.
+   */
   discard(): void {
     if (this.backing.kind !== "anonymous") return;
     for (const region of this.regions) {
-      madvise(region.hostAddress, region.length, Madvise.dontNeed);
+      try {
+        madvise(region.hostAddress, region.length, Madvise.dontNeed);
+      } catch (error) {
+        if (!(error instanceof SystemError && error.code === "EINVAL")) throw error;
+      }
     }
   }
 }

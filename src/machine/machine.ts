@@ -8,7 +8,7 @@ import { EventKind, LogLevel } from "../bus/events.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import { createTimerfd } from "../ffi/epoll.ts";
 import { createEventfd } from "../ffi/eventfd.ts";
-import { type Board, buildBoard, stateBytes } from "./board.ts";
+import { type Board, buildBoard, locked, stateBytes } from "./board.ts";
 import { type BootPlan, openInput, prepareBoot } from "./boot.ts";
 import type { BootConfig } from "./config/vm.ts";
 import { openConsole } from "./console/open.ts";
@@ -21,6 +21,9 @@ import { type MachineSpec, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
 import { applyBootState } from "./vcpu-state.ts";
 import { createVirtualMachine, topologyOf, type VirtualMachine } from "./virtual-machine.ts";
+
+/** How long a reset waits for disks that answer slowly. */
+const quiesceMs = 30_000;
 
 export type MachineState = "created" | "running" | "paused" | "stopped";
 
@@ -146,6 +149,7 @@ export class Machine {
       if (this.#state === "stopped") return;
       await this.#threads.parkVcpus();
       stopped();
+      await this.#quiesce();
       this.#plan.memory.discard();
       this.#board.reset();
       this.#vm.reset();
@@ -173,6 +177,18 @@ export class Machine {
   /** Gives a terminal its mode back, now; for every way the process may end. */
   restoreTerminal(): void {
     this.#restoreTerminal();
+  }
+
+  /** Resolves when no backend touches guest memory any more. */
+  async #quiesce(): Promise<void> {
+    const until = Date.now() + quiesceMs;
+    for (const { device, lock, spec } of this.#board.virtio) {
+      locked(lock, () => device.transport.writeStatus(0));
+      while (!device.transport.handOver.settled) {
+        if (Date.now() > until) throw new Error(`${spec.id} still has requests in flight`);
+        await Bun.sleep(1);
+      }
+    }
   }
 
   #load(): void {

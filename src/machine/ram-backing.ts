@@ -4,11 +4,10 @@
  */
 import { existsSync, statSync } from "node:fs";
 import { ConfigError } from "../exit-codes.ts";
-import { close, Open, open, truncate } from "../ffi/file.ts";
+import { close, Open, open, truncate, unlink } from "../ffi/file.ts";
 import { SystemError } from "../ffi/libc.ts";
 import { Madvise, MapFlag, madvise, memfd, mmap, munmap, Prot } from "../ffi/memory.ts";
 
-const pageBytes = 4096;
 const hugePageBytes = 2 * 1024 * 1024;
 
 export interface BackingOptions {
@@ -33,50 +32,54 @@ export interface RamBacking {
 
 /** Maps the memory. Throws ConfigError; then nothing is left behind. */
 export function createBacking(options: BackingOptions): RamBacking {
-  const { fd, kind } = openBacking(options);
-  try {
-    const address = mapAligned(options, fd);
-    try {
-      advise(options, address, kind);
-    } catch (error) {
-      munmap(address, options.size);
-      throw error;
-    }
-    return {
-      kind,
-      address,
-      fd,
-      close() {
-        munmap(address, options.size);
-        if (fd >= 0) close(fd);
-      },
-    };
-  } catch (error) {
+  const { size, file, shared } = options;
+  let fd = -1;
+  let address = 0;
+  const release = () => {
+    if (address > 0) munmap(address, size);
     if (fd >= 0) close(fd);
-    throw explain(error, options);
-  }
-}
-
-function openBacking(options: BackingOptions): { fd: number; kind: RamBacking["kind"] } {
+  };
   try {
-    if (options.file !== undefined)
-      return { fd: openFile(options.file, options.size), kind: "file" };
-    if (!options.shared) return { fd: -1, kind: "anonymous" };
-    const fd = memfd("chv-ram", options.hugepages);
-    truncate(fd, options.size);
-    return { fd, kind: "memfd" };
+    fd = openBacking(options);
+    if (fd >= 0) truncate(fd, size);
+    address = mapAligned(options, fd);
+    advise(options, address);
   } catch (error) {
+    release();
     throw explain(error, options);
+  }
+  const kind = file !== undefined ? "file" : shared ? "memfd" : "anonymous";
+  return { kind, address, fd, close: release };
+}
+
+/** The descriptor of what is to be mapped; -1 for anonymous memory. */
+function openBacking({ file, shared, hugepages }: BackingOptions): number {
+  if (file !== undefined) return openFile(file);
+  return shared ? memfd("chv-ram", hugepages) : -1;
+}
+
+/** A directory gets an unlinked file; a file is opened, and made if it is not there. */
+function openFile(path: string): number {
+  const isDirectory = existsSync(path) && statSync(path).isDirectory();
+  if (!isDirectory) return open(path, Open.readWrite | Open.create, 0o600);
+  try {
+    return open(path, Open.readWrite | Open.temporary, 0o600);
+  } catch (error) {
+    if (!(error instanceof SystemError && error.code === "EOPNOTSUPP")) throw error;
+    return openUnlinked(`${path}/chv-ram-${process.pid}`);
   }
 }
 
-/** A directory gets an unlinked file of the right size; a file is opened, made if it is not there, and sized. */
-function openFile(path: string, size: number): number {
-  const isDirectory = existsSync(path) && statSync(path).isDirectory();
-  const flags = isDirectory ? Open.temporary : Open.create;
-  const fd = open(path, Open.readWrite | flags, 0o600);
-  truncate(fd, size);
-  return fd;
+/** For file systems without O_TMPFILE. */
+function openUnlinked(path: string): number {
+  const fd = open(path, Open.readWrite | Open.create | Open.exclusive, 0o600);
+  try {
+    unlink(path);
+    return fd;
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
 }
 
 /** Over-maps by one huge page and trims, so that transparent huge pages fit from the first byte on. */
@@ -84,9 +87,9 @@ function mapAligned(options: BackingOptions, fd: number): number {
   const { size } = options;
   let flags = options.shared ? MapFlag.shared : MapFlag.private;
   if (fd < 0) flags |= MapFlag.anonymous;
-  // huge pages are set aside here and now, or the first touch of one that is not there would be a SIGBUS
-  if (!options.hugepages) flags |= MapFlag.noReserve;
-  else if (fd < 0) flags |= MapFlag.hugeTlb;
+  // huge pages (a file may have them too) are set aside here and now, or the first touch of one that is not there
+  // would be a SIGBUS
+  if (fd < 0) flags |= options.hugepages ? MapFlag.hugeTlb : MapFlag.noReserve;
   const slack = mmap(
     0,
     size + hugePageBytes,
@@ -95,7 +98,7 @@ function mapAligned(options: BackingOptions, fd: number): number {
   );
   const address = Math.ceil(slack / hugePageBytes) * hugePageBytes;
   if (address > slack) munmap(slack, address - slack);
-  const tail = slack + size + hugePageBytes - (address + size);
+  const tail = slack + hugePageBytes - address;
   if (tail > 0) munmap(address + size, tail);
   try {
     return mmap(address, size, Prot.read | Prot.write, flags | MapFlag.fixed, fd, 0);
@@ -105,36 +108,43 @@ function mapAligned(options: BackingOptions, fd: number): number {
   }
 }
 
-function advise(options: BackingOptions, address: number, kind: RamBacking["kind"]): void {
+function advise(options: BackingOptions, address: number): void {
   const { size } = options;
-  madvise(address, size, Madvise.dontDump);
-  if (kind !== "file" && !options.hugepages) {
-    tryAdvice(address, size, options.thp ? Madvise.hugePage : Madvise.noHugePage);
+  const give = (advice: number) => madvise(address, size, advice);
+  give(Madvise.dontDump);
+  if (options.file === undefined && !options.hugepages) {
+    // a kernel without transparent huge pages refuses; the guest runs all the same
+    ifKnown(() => give(options.thp ? Madvise.hugePage : Madvise.noHugePage));
   }
-  if (options.mergeable) madvise(address, size, Madvise.mergeable);
-  if (options.prefault) prefault(address, size);
+  if (options.mergeable && !ifKnown(() => give(Madvise.mergeable))) {
+    throw tooOld("mergeable=on", "KSM");
+  }
+  if (options.prefault && !ifKnown(() => give(Madvise.populateWrite))) {
+    throw tooOld("prefault=on", "MADV_POPULATE_WRITE (Linux 5.14)");
+  }
 }
 
-/** A kernel without transparent huge pages refuses the advice; the guest runs all the same. */
-function tryAdvice(address: number, size: number, advice: number): void {
+/** False when the kernel does not know the advice. */
+function ifKnown(give: () => void): boolean {
   try {
-    madvise(address, size, advice);
+    give();
+    return true;
   } catch (error) {
-    if (!(error instanceof SystemError)) throw error;
+    if (error instanceof SystemError && error.code === "EINVAL") return false;
+    throw error;
   }
 }
 
-function prefault(address: number, size: number): void {
-  madvise(address, Math.ceil(size / pageBytes) * pageBytes, Madvise.populateWrite);
-}
+const tooOld = (key: string, what: string) =>
+  new ConfigError(`--memory: ${key}: this host's kernel has no ${what}; leave it out`, "--memory");
 
-function explain(error: unknown, options: BackingOptions): Error {
-  if (!(error instanceof SystemError)) return error as Error;
+function explain(error: unknown, options: BackingOptions): unknown {
+  if (!(error instanceof SystemError)) return error;
   const what = options.file ?? `${options.size / 1024 / 1024} MiB`;
   const fix = options.hugepages
     ? "reserve huge pages (sysctl vm.nr_hugepages) or drop hugepages=on"
     : options.file !== undefined
-      ? "name a directory or file that this user may write"
+      ? "name a directory or file that this user may write, with room for it"
       : "ask for less, or free memory";
   return new ConfigError(`--memory: cannot map ${what}: ${error.reason}; ${fix}`, "--memory");
 }

@@ -1,0 +1,40 @@
+/** What /proc says of this process: for tests that nothing is left behind. */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+/** Targets of the open descriptors, but for those that the runtime opens for itself at any time. */
+export function openFiles(): string[] {
+  return readdirSync("/proc/self/fd")
+    .flatMap((fd) => {
+      try {
+        return [readlinkSync(`/proc/self/fd/${fd}`)];
+      } catch {
+        return []; // the listing's own
+      }
+    })
+    .toSorted();
+}
+
+/** The lines of /proc/self/maps that hold `address`. */
+export function mappingsOf(address: number, length: number): string[] {
+  return readFileSync("/proc/self/maps", "utf8")
+    .split("\n")
+    .filter((line) => {
+      const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line) ?? [];
+      if (from === undefined) return false;
+      return Number.parseInt(from, 16) < address + length && address < Number.parseInt(to!, 16);
+    });
+}
+
+/** Address space of this process in KiB. */
+export function virtualKiB(): number {
+  return Number(/^VmSize:\s+(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8"))![1]);
+}
+
+/** The VmFlags (proc(5)) of the mapping that begins at `address`. */
+export function vmFlags(address: number): string[] {
+  const start = address.toString(16).padStart(8, "0");
+  const smaps = readFileSync("/proc/self/smaps", "utf8");
+  const [, flags] = new RegExp(`^${start}-[^]*?^VmFlags: (.*)$`, "m").exec(smaps) ?? [];
+  if (flags === undefined) throw new Error(`no mapping begins at ${start}`);
+  return flags.trim().split(" ");
+}
