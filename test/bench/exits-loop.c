@@ -1,13 +1,14 @@
 /*
- * The peer of `./dev bench exits`: the least that a VMM can do. Loads a guest's ELF, starts it by its PVH note, and
- * answers exits from a switch, with no device behind it. Prints the wall time of each of the guest's phases as JSON:
+ * The peer of `./dev bench exits`: the least that a VMM can do. Loads a guest's ELF, starts it by
+ * its PVH note, and answers exits from a switch, with no device behind it. Prints the wall time of
+ * each of the guest's phases as JSON:
  *
  *	exits-loop GUEST.elf 'COMMAND LINE'
  *	{"exits":500123,"phases":[{"code":192,"seconds":0.81},...]}
  *
- * A phase lies between the debug-port codes c and c + 1 (c even, 0xc0 and above). KVM is set up as chv sets it up
- * where it bears on an exit: split irqchip, one vCPU, the host's CPUID. ABI: <linux/kvm.h>, <elf.h>, and Xen's
- * docs/misc/pvh.pandoc for the state at entry.
+ * A phase lies between the debug-port codes c and c + 1 (c even, 0xc0 and above). KVM is set up as
+ * chv sets it up where it bears on an exit: split irqchip, one vCPU, the host's CPUID. ABI:
+ * <linux/kvm.h>, <elf.h>, and Xen's docs/misc/pvh.pandoc for the state at entry.
  */
 #include <elf.h>
 #include <err.h>
@@ -39,7 +40,10 @@ static int call(int fd, unsigned long request, void *argument, const char *name)
 }
 #define CALL(fd, request, argument) call(fd, request, (void *)(argument), #request)
 
-/* Copies the segments into RAM; gives the entry that the PVH note names. Trusts the file: it is our own. */
+/*
+ * Copies the segments into RAM; gives the entry that the PVH note names. Trusts the file: it is our
+ * own.
+ */
 static uint32_t load(const char *path)
 {
 	int fd = open(path, O_RDONLY);
@@ -82,7 +86,8 @@ static void set_state(int kvm, int vcpu, uint32_t entry)
 	CALL(vcpu, KVM_SET_CPUID2, cpuid);
 	free(cpuid);
 
-	struct kvm_segment code = { .limit = 0xffffffff, .selector = 8, .type = 0xb, .present = 1, .db = 1, .s = 1, .g = 1 };
+	struct kvm_segment code = { .limit = 0xffffffff, .selector = 8, .type = 0xb, .present = 1 };
+	code.db = code.s = code.g = 1;
 	struct kvm_segment data = code, task = { .limit = 0x67, .type = 0xb, .present = 1 };
 	data.type = 3;
 	data.selector = 16;
@@ -148,7 +153,8 @@ int main(int argc, char **argv)
 	ram = mmap(0, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (ram == MAP_FAILED)
 		err(1, "mmap of guest RAM");
-	struct kvm_userspace_memory_region region = { .memory_size = RAM_SIZE, .userspace_addr = (uint64_t)ram };
+	struct kvm_userspace_memory_region region = { .memory_size = RAM_SIZE };
+	region.userspace_addr = (uint64_t)ram;
 	CALL(vm, KVM_SET_USER_MEMORY_REGION, &region);
 	uint32_t entry = load(argv[1]);
 	describe(argv[2]);

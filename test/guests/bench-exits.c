@@ -1,6 +1,7 @@
 /*
- * What an exit costs. Each phase makes `count=N` accesses and nothing else, between two codes on the debug port:
- * 0xc0 + 2 * phase at its start, one more at its end. All phases in turn, `rounds=R` times.
+ * What an exit costs. Each phase makes `count=N` accesses and nothing else, between two codes on
+ * the debug port: 0xc0 + 2 * phase at its start, one more at its end. All phases in turn,
+ * `rounds=R` times.
  */
 #include "lib/apic.h"
 #include "lib/boot.h"
@@ -41,7 +42,9 @@ static void transmit(u64 count)
 		put_char(count % 64 ? '.' : '\n');
 }
 
-static void (*const phases[])(u64 count) = { port_write, port_read, mmio_read, mmio_write, transmit };
+static void (*const phases[])(u64 count) = {
+	port_write, port_read, mmio_read, mmio_write, transmit,
+};
 
 void guest_main(void)
 {

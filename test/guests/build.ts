@@ -1,7 +1,8 @@
 /**
- * Builds the micro-guests: freestanding C and assembly to a PVH ELF, with the host's gcc. A guest is `NAME.c` or every
- * .c file of a folder `NAME/`, plus the library. The result's name carries a hash of everything that went into it, so
- * nothing is built twice and concurrent builders cannot disturb each other: each writes its own file and renames it.
+ * Builds the micro-guests: freestanding C and assembly to a PVH ELF, with the host's gcc. A guest
+ * is `NAME.c` or every .c file of a folder `NAME/`, plus the library. The result's name carries a
+ * hash of everything that went into it, so nothing is built twice and concurrent builders cannot
+ * disturb each other: each writes its own file and renames it.
  */
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,8 +12,8 @@ const root = join(here, "../..");
 const cache = join(root, ".cache/guests");
 
 /**
- * No SSE and no x87 (KVMs that emulate kernel-mode code know few of those instructions), no red zone (interrupts come
- * on the same stack), addresses below 2 GiB.
+ * No SSE and no x87 (KVMs that emulate kernel-mode code know few of those instructions), no red
+ * zone (interrupts come on the same stack), addresses below 2 GiB.
  */
 const guestFlags = [
   ..."-m64 -O2 -std=gnu11 -Wall -Wextra -Werror -ffreestanding -fno-pic -no-pie".split(" "),
@@ -23,7 +24,10 @@ const guestFlags = [
   `-Wl,-T,${join(here, "lib/guest.ld")}`,
 ];
 
-/** The path of the guest's ELF, built if it is not there yet. Throws with gcc's words when it does not compile. */
+/**
+ * The path of the guest's ELF, built if it is not there yet. Throws with gcc's words when it does
+ * not compile.
+ */
 export async function buildGuest(name: string): Promise<string> {
   const library = (await readdir(join(here, "lib"))).map((file) => join(here, "lib", file));
   const own = (await Bun.file(join(here, `${name}.c`)).exists())

@@ -42,7 +42,10 @@ export interface GuestRun extends Ended {
 
 let chv: Promise<readonly string[]> | undefined;
 
-/** The command that runs chv: `$CHV`, or dist/chv when it is newer than every source file, or the sources. */
+/**
+ * The command that runs chv: `$CHV`, or dist/chv when it is newer than every source file, or the
+ * sources.
+ */
 export function chvCommand(): Promise<readonly string[]> {
   chv ??= findChv();
   return chv;
@@ -132,12 +135,15 @@ export async function runGuest(options: GuestOptions): Promise<GuestRun> {
   return (await startGuest(options)).finish();
 }
 
-/** Guests answer in well under a second; a busy host, and the waits inside a failing guest, get this. */
+/**
+ * Guests answer in well under a second; a busy host, and the waits inside a failing guest, get
+ * this.
+ */
 export const guestTimeoutMs = 90_000;
 
 /**
- * Declares a `bun test` for each named test of the suite guest. One boot of chv runs them all, in this order; each
- * test looks for its own verdict.
+ * Declares a `bun test` for each named test of the suite guest. One boot of chv runs them all, in
+ * this order; each test looks for its own verdict.
  */
 export function guestTests(names: readonly string[], options: Omit<GuestOptions, "guest"> = {}) {
   let shared: Promise<GuestRun> | undefined;
@@ -183,7 +189,10 @@ export function runSuite(
   return runGuest({ ...options, guest: "suite", cmdline });
 }
 
-/** Expects that the suite guest found its one test right, and that chv ended as the guest asked, without a word. */
+/**
+ * Expects that the suite guest found its one test right, and that chv ended as the guest asked,
+ * without a word.
+ */
 export function expectOk(name: string, { stdout, stderr, exitCode }: Ended): void {
   expect({ verdicts: verdicts(stdout), stderr, exitCode }).toEqual({
     verdicts: [`ok ${name}`, "done"],

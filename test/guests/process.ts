@@ -62,7 +62,10 @@ export class Follower {
     await this.#child.stdin.end();
   }
 
-  /** Resolves when standard output contains `text`; throws, with all that was said, when the process ends before. */
+  /**
+   * Resolves when standard output contains `text`; throws, with all that was said, when the process
+   * ends before.
+   */
   async until(text: string): Promise<void> {
     while (!this.#stdout.includes(text)) {
       if (this.#ended) {

@@ -5,8 +5,9 @@ import { runSuiteOnQemu } from "./qemu.ts";
 const passes = (names: string) => [...names.split(",").map((name) => `ok ${name}`), "done"];
 
 /**
- * Not here: serial-loopback-delta (QEMU has no modem status changes in loopback), straddle (an assertion of
- * QEMU 7.2 fails), unhandled-mmio (QEMU reads 0 where nobody answers), i8042 (its controller answers a self test).
+ * Not here: serial-loopback-delta (QEMU has no modem status changes in loopback), straddle (an
+ * assertion of QEMU 7.2 fails), unhandled-mmio (QEMU reads 0 where nobody answers), i8042 (its
+ * controller answers a self test).
  */
 const onOneProcessor = [
   "serial-reset,serial-scratch,serial-registers,serial-loopback,serial-fifo,serial-overrun",

@@ -1,13 +1,13 @@
 /**
- * Runs the suite guest on QEMU, another program than chv with devices of its own: what passes there is right about the
- * hardware, so what fails on chv alone is chv's fault.
+ * Runs the suite guest on QEMU, another program than chv with devices of its own: what passes there
+ * is right about the hardware, so what fails on chv alone is chv's fault.
  */
 import { buildGuest } from "./build.ts";
 import { type Ended, Follower } from "./process.ts";
 
 /**
- * QEMU's machines: `emulated` interprets the guest and needs no KVM; `kvm` is for what KVM provides. Both are microvm,
- * whose devices lie where chv's do; `q35` has a PM timer.
+ * QEMU's machines: `emulated` interprets the guest and needs no KVM; `kvm` is for what KVM
+ * provides. Both are microvm, whose devices lie where chv's do; `q35` has a PM timer.
  */
 const machines = {
   emulated: "-M microvm,ioapic2=off,rtc=on -accel tcg -cpu max",
@@ -15,7 +15,10 @@ const machines = {
   q35: "-M q35 -accel tcg -cpu max -net none",
 } as const;
 
-/** Runs tests of the suite guest, `names` separated by commas. The exit status is isa-debug-exit's, 1. */
+/**
+ * Runs tests of the suite guest, `names` separated by commas. The exit status is isa-debug-exit's,
+ * 1.
+ */
 export async function runSuiteOnQemu(
   machine: keyof typeof machines,
   names: string,

@@ -81,7 +81,8 @@ describe("reset", () => {
         expect(before.machineThreads).toContain("vcpu1\n");
         expect(after.machineThreads).toEqual(before.machineThreads);
         expect(after.sharedMappings).toBe(before.sharedMappings);
-        // the runtime starts helpers and grows its heap by mappings; a leak of one in each boot would be 97
+        // the runtime starts helpers and grows its heap by mappings; a leak of one in each boot
+        // would be 97
         expect(after.threads - before.threads).toBeLessThan(20);
         expect(after.mappings - before.mappings).toBeLessThan(50);
       },

@@ -23,7 +23,8 @@ describe("CMOS clock", () => {
     guestTimeoutMs,
   );
 
-  // register pairs as PC firmware leaves them: KiB above 1 MiB (at most 65535), 64 KiB units above 16 MiB and 4 GiB
+  // register pairs as PC firmware leaves them: KiB above 1 MiB (at most 65535), 64 KiB units above
+  // 16 MiB and 4 GiB
   for (const { size, above1M, above16M, above4G } of [
     { size: "64M", above1M: 63 * 1024, above16M: 48 * 16, above4G: 0 },
     { size: "5G", above1M: 65535, above16M: (3072 - 16) * 16, above4G: 2048 * 16 },

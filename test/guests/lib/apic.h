@@ -1,6 +1,6 @@
 /*
- * The local APIC (Intel SDM volume 3, chapter 11), by MMIO or, after lapic_enable_x2, by MSR; and the IOAPIC
- * (Intel 82093AA datasheet, section 3).
+ * The local APIC (Intel SDM volume 3, chapter 11), by MMIO or, after lapic_enable_x2, by MSR; and
+ * the IOAPIC (Intel 82093AA datasheet, section 3).
  */
 #ifndef APIC_H
 #define APIC_H

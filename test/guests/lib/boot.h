@@ -22,7 +22,10 @@ struct memory_range {
 
 extern const struct start_info *start_info;
 
-/* The value of `name=value` on the command line, up to the next blank, or 0. The next call reuses the buffer. */
+/*
+ * The value of `name=value` on the command line, up to the next blank, or 0. The next call reuses
+ * the buffer.
+ */
 const char *argument(const char *name);
 u64 argument_number(const char *name, u64 otherwise); /* decimal */
 int argument_is(const char *name, const char *value);
@@ -30,7 +33,10 @@ int argument_is(const char *name, const char *value);
 int listed(const char *list, const char *word);
 int same(const char *a, const char *b);
 
-/* The 2 MiB page that holds `physical`, mapped in a window of its own: any address of RAM can be touched. */
+/*
+ * The 2 MiB page that holds `physical`, mapped in a window of its own: any address of RAM can be
+ * touched.
+ */
 u8 *map_window(u64 physical);
 
 /* The program. Returning from it powers off. */

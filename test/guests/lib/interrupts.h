@@ -14,7 +14,10 @@ typedef void (*interrupt_handler)(struct frame *frame);
 void interrupts_init(void);
 /* Loads the IDT on this processor. */
 void interrupts_load(void);
-/* A vector without a handler ends the program with `not ok` and the frame. The handler sends EOI itself. */
+/*
+ * A vector without a handler ends the program with `not ok` and the frame. The handler sends EOI
+ * itself.
+ */
 void on_interrupt(u8 vector, interrupt_handler handler);
 
 static inline void interrupts_on(void)

@@ -1,6 +1,7 @@
 /*
- * Ways to end or restart the machine. None returns. On QEMU, which has no sleep control register at these ports,
- * `platform=qemu` on the command line powers off through its isa-debug-exit device at port 0xf4.
+ * Ways to end or restart the machine. None returns. On QEMU, which has no sleep control register at
+ * these ports, `platform=qemu` on the command line powers off through its isa-debug-exit device at
+ * port 0xf4.
  */
 #ifndef POWER_H
 #define POWER_H

@@ -1,7 +1,8 @@
 /*
- * Entry of every guest: the PVH note, the 32-bit entry that the Xen "x86/HVM direct boot ABI" describes
- * (docs/misc/pvh.pandoc: flat 32-bit protected mode, paging off, EBX = hvm_start_info), and from there 64-bit
- * long mode with the low 4 GiB mapped to themselves. Ends in guest_start(start_info) on a stack of its own.
+ * Entry of every guest: the PVH note, the 32-bit entry that the Xen "x86/HVM direct boot ABI"
+ * describes (docs/misc/pvh.pandoc: flat 32-bit protected mode, paging off, EBX = hvm_start_info),
+ * and from there 64-bit long mode with the low 4 GiB mapped to themselves. Ends in
+ * guest_start(start_info) on a stack of its own.
  */
 	.section .note.pvh, "a", @note
 	.balign	4
@@ -20,7 +21,9 @@ start32:
 	call	enter_long
 	ljmpl	$0x18, $start64
 
-/* From flat 32-bit code: turns on paging and long mode. The caller far-jumps to 64-bit code next. */
+/*
+ * From flat 32-bit code: turns on paging and long mode. The caller far-jumps to 64-bit code next.
+ */
 	.globl	enter_long
 enter_long:
 	movl	%cr4, %eax
@@ -51,7 +54,10 @@ start64:
 1:	hlt
 	jmp	1b
 
-/* Where an application processor arrives in long mode (smp.c copied `trampoline` low and sent SIPI). */
+/*
+ * Where an application processor arrives in long mode (smp.c copied `trampoline` low and sent
+ * SIPI).
+ */
 ap_start64:
 	xorl	%eax, %eax
 	movw	%ax, %ds

@@ -1,6 +1,7 @@
 /*
- * 256 interrupt entries, 16 bytes each, which all end in interrupt_dispatch(frame): see interrupts.h for the frame.
- * Exceptions that push an error code (Intel SDM volume 3, table 6-1) keep it; the others push 0.
+ * 256 interrupt entries, 16 bytes each, which all end in interrupt_dispatch(frame): see
+ * interrupts.h for the frame. Exceptions that push an error code (Intel SDM volume 3, table 6-1)
+ * keep it; the others push 0.
  */
 	.text
 	.balign	16
@@ -9,7 +10,9 @@ vectors:
 	.set	vector, 0
 	.rept	256
 	.balign	16
-	.if !(vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30)
+	.set	pushes_error, vector == 8 || (vector >= 10 && vector <= 14) || vector == 17
+	.set	pushes_error, pushes_error || vector == 21 || vector == 29 || vector == 30
+	.if !pushes_error
 	pushq	$0
 	.endif
 	pushq	$vector

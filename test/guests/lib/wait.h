@@ -3,10 +3,16 @@
 #define WAIT_H
 #include "io.h"
 
-/* About 5 to 10 s on the TSCs of today: an interrupt that never comes, not one that is late on a busy host. */
+/*
+ * About 5 to 10 s on the TSCs of today: an interrupt that never comes, not one that is late on a
+ * busy host.
+ */
 #define PATIENCE (1ul << 34)
 
-/* Waits until `condition`; gives whether it came true. Looks once in each turn: a look may change a register. */
+/*
+ * Waits until `condition`; gives whether it came true. Looks once in each turn: a look may change a
+ * register.
+ */
 #define WAIT(condition)                                                                     \
 	({                                                                                  \
 		u64 wait_start = rdtsc();                                                   \

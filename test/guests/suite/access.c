@@ -32,7 +32,10 @@ TEST(unhandled_mmio, "unhandled-mmio")
 	expect("8 bytes, not aligned", read64(NO_MMIO + 3), ~0ul);
 }
 
-/* The IOAPIC's registers are 32 bits wide, at 0x00 and 0x10; what lies between reads 0 or is the register again. */
+/*
+ * The IOAPIC's registers are 32 bits wide, at 0x00 and 0x10; what lies between reads 0 or is the
+ * register again.
+ */
 TEST(mmio_widths, "mmio-widths")
 {
 	ioapic_write(0x11 + 2 * 23, 0x5a000000);

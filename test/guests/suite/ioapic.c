@@ -1,6 +1,7 @@
 /*
- * The IOAPIC (82093AA datasheet, section 3) with the serial port's transmitter interrupt as its source: IER bit 1 raises the
- * line, a read of IIR lowers it. What an entry delivers is a message to a LAPIC, as an MSI is.
+ * The IOAPIC (82093AA datasheet, section 3) with the serial port's transmitter interrupt as its
+ * source: IER bit 1 raises the line, a read of IIR lowers it. What an entry delivers is a message
+ * to a LAPIC, as an MSI is.
  */
 #include "serial.h"
 #include "test.h"
@@ -14,7 +15,10 @@
 static volatile u32 count;
 static volatile u32 taken_by;
 static volatile u32 lower_at;
-/* As the first run of the handler found them: remote IRR of the entry, the vector's bit in the LAPIC's ISR. */
+/*
+ * As the first run of the handler found them: remote IRR of the entry, the vector's bit in the
+ * LAPIC's ISR.
+ */
 static volatile u32 remote_irr, in_service;
 
 static void raise(void)
@@ -28,7 +32,10 @@ static void lower(void)
 	outb(COM1 + IER, 0);
 }
 
-/* Lowers the line in its `lower_at`th run. Counts last: whoever waits for the count may use the IOAPIC then. */
+/*
+ * Lowers the line in its `lower_at`th run. Counts last: whoever waits for the count may use the
+ * IOAPIC then.
+ */
 static void on_pin(struct frame *frame)
 {
 	(void)frame;
@@ -105,8 +112,9 @@ TEST(edge_masked, "ioapic-edge-masked")
 }
 
 /*
- * Runs of the handler after the one that lowered the line. None, but some KVMs end an interrupt as soon as they inject
- * it: its bit in ISR is never seen, and the pin's next message may be on its way when the handler lowers the line.
+ * Runs of the handler after the one that lowered the line. None, but some KVMs end an interrupt as
+ * soon as they inject it: its bit in ISR is never seen, and the pin's next message may be on its
+ * way when the handler lowers the line.
  */
 static void expect_quiet(u32 runs_before)
 {

@@ -10,11 +10,15 @@ static u64 kept[2 * MOST_RANGES];
 static u64 *probe(u32 index)
 {
 	const struct memory_range *range = &ranges[index / 2];
-	u64 page = index % 2 ? (range->start + range->length - 1) & ~0xffful : (range->start + 0xfff) & ~0xffful;
-	return (u64 *)map_window(page + PROBE);
+	u64 first = (range->start + 0xfff) & ~0xffful;
+	u64 last = (range->start + range->length - 1) & ~0xffful;
+	return (u64 *)map_window((index % 2 ? last : first) + PROBE);
 }
 
-/* The first and the last page of every range hold what was written, each its own. The old content comes back. */
+/*
+ * The first and the last page of every range hold what was written, each its own. The old content
+ * comes back.
+ */
 TEST(edges, "memory-edges")
 {
 	const struct memory_range *map = (const struct memory_range *)start_info->memmap_paddr;

@@ -81,7 +81,9 @@ static void read_ids(u32 cpu)
 	topology_ids[cpu] = cpuid(0xb, 0).edx;
 }
 
-/* Needs a KVM that shows guests the CPUID that was set: the id in leaves 1 and 0xb is the LAPIC's. */
+/*
+ * Needs a KVM that shows guests the CPUID that was set: the id in leaves 1 and 0xb is the LAPIC's.
+ */
 TEST(topology, "cpuid-topology")
 {
 	u32 cpus = smp_start(argument_number("cpus", 2));

@@ -1,7 +1,9 @@
 /*
- * Resets: `count=N` boots, each ended by `method=i8042|acpi|triple`, on processor `by=N`, with `busy=on` while all
- * others are in the midst of accesses; `hold=A,B` lists boots that wait for a byte of input before they go on. The boots are counted in CMOS RAM, which outlives a reset as battery-backed RAM does.
- * Each boot leaves the devices in disorder, and expects to find them as after power-on.
+ * Resets: `count=N` boots, each ended by `method=i8042|acpi|triple`, on processor `by=N`, with
+ * `busy=on` while all others are in the midst of accesses; `hold=A,B` lists boots that wait for a
+ * byte of input before they go on. The boots are counted in CMOS RAM, which outlives a reset as
+ * battery-backed RAM does. Each boot leaves the devices in disorder, and expects to find them as
+ * after power-on.
  */
 #include "cmos.h"
 #include "serial.h"
@@ -68,7 +70,10 @@ static void leave_disorder(void)
 	lapic_write(LAPIC_TIMER_INITIAL, 100000);
 }
 
-/* None of the old life's interrupts comes: their vectors have no gate now, which would be an exception. */
+/*
+ * None of the old life's interrupts comes: their vectors have no gate now, which would be an
+ * exception.
+ */
 static void expect_silence(void)
 {
 	lapic_enable();

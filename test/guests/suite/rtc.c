@@ -1,4 +1,7 @@
-/* The clock, its three interrupts and its RAM (MC146818A datasheet; the century's byte as PCs have it, 0x32). */
+/*
+ * The clock, its three interrupts and its RAM (MC146818A datasheet; the century's byte as PCs have
+ * it, 0x32).
+ */
 #include "cmos.h"
 #include "test.h"
 #include "../lib/apic.h"
@@ -8,7 +11,10 @@
 
 enum { C_INTERRUPT = 0x80, C_PERIODIC = 0x40, C_ALARM = 0x20, C_UPDATE = 0x10 };
 
-/* How often the handler found each flag of register C, by its bit. An interrupt of an earlier test finds none. */
+/*
+ * How often the handler found each flag of register C, by its bit. An interrupt of an earlier test
+ * finds none.
+ */
 static volatile u32 found[8];
 static volatile u8 causes;
 

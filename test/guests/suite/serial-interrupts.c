@@ -78,7 +78,10 @@ TEST(input, "serial-input")
 	print("\n");
 }
 
-/* `bytes=N` of output, as fast as LSR allows: 16 at a time when the FIFO is empty, by one string instruction. */
+/*
+ * `bytes=N` of output, as fast as LSR allows: 16 at a time when the FIFO is empty, by one string
+ * instruction.
+ */
 TEST(output, "serial-output")
 {
 	static const char text[17] = "0123456789abcdef";

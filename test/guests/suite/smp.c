@@ -130,7 +130,10 @@ TEST(ioapic, "smp-ioapic")
 	everywhere(hammer_ioapic);
 }
 
-/* All print at once, without a lock; the host counts: processor n's letter is 'A' + n, `rounds` times. */
+/*
+ * All print at once, without a lock; the host counts: processor n's letter is 'A' + n, `rounds`
+ * times.
+ */
 static void hammer_output(u32 cpu)
 {
 	meet();

@@ -1,7 +1,8 @@
 /*
- * The suite: tests chosen by `test=NAME,NAME` on the command line, run in that order. Each says `ok NAME`, or one line
- * `not ok NAME: WHAT got GOT expected EXPECTED` for each thing that was wrong. Failures are told after the test, when
- * the serial port, which may itself be under test, works again.
+ * The suite: tests chosen by `test=NAME,NAME` on the command line, run in that order. Each says `ok
+ * NAME`, or one line `not ok NAME: WHAT got GOT expected EXPECTED` for each thing that was wrong.
+ * Failures are told after the test, when the serial port, which may itself be under test, works
+ * again.
  */
 #ifndef TEST_H
 #define TEST_H
