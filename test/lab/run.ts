@@ -3,9 +3,10 @@
  * if it is not running (and then stopped when this process ends).
  */
 
-import { agentRun, TIMED_OUT } from "./client.ts";
-import { kvmRunsLinux, pathInLab, root } from "./paths.ts";
-import { readState } from "./state.ts";
+import { copyFileSync } from "node:fs";
+import { agentRun, CONNECTION_LOST, TIMED_OUT } from "./client.ts";
+import { kvmRunsLinux, labFolder, pathInLab, root } from "./paths.ts";
+import { readState, waitFor } from "./state.ts";
 
 export interface LabRunOptions {
   /** Default 120 s; a script that takes longer is killed, and its code is 253. */
@@ -31,7 +32,28 @@ export function ensureLab(): void {
   if (direct || readState()) return;
   console.error("lab: /dev/kvm here does not run Linux; starting the lab");
   labCommand("start");
-  process.on("exit", () => labCommand("release"));
+  if (!startedHere) process.on("exit", () => labCommand("release"));
+  startedHere = true;
+}
+
+let startedHere = false;
+
+/**
+ * Whether the lab, by its QEMU's number, is dead and there is a new one. Under load QEMU's emulated processors, of which
+ * nested paging asks much, now and then bring down the lab's own kernel; that is no verdict on chv.
+ */
+async function revived(dead: number | undefined): Promise<boolean> {
+  if (!(await waitFor(() => readState()?.qemu.pid !== dead, 5000))) return false;
+  if (readState()) return true; // another script's loss was noticed first
+  const kept = `${labFolder}/died-${Date.now()}.log`;
+  try {
+    copyFileSync(`${labFolder}/console.log`, kept);
+    console.error(`lab: it died; its last words are in ${kept}`);
+  } catch {
+    console.error("lab: it is gone"); // stopped by hand, perhaps
+  }
+  ensureLab();
+  return true;
 }
 
 function labCommand(command: "start" | "release"): void {
@@ -41,15 +63,25 @@ function labCommand(command: "start" | "release"): void {
   if (child.exitCode !== 0) throw new Error(`the lab did not ${command}`);
 }
 
-/** Runs a bash script in the project's folder, as root; several at once are fine. */
+/**
+ * Runs a bash script in the project's folder, as root; several at once are fine. If the lab dies
+ * under it, it runs once more from its beginning, in a new lab: files it left are still there.
+ */
 export async function labRun(script: string, options: LabRunOptions = {}): Promise<LabRunResult> {
+  ensureLab();
+  const lab = readState()?.qemu.pid;
+  const first = await runOnce(script, options);
+  if (direct || first.code !== CONNECTION_LOST || !(await revived(lab))) return first;
+  return runOnce(script, options);
+}
+
+async function runOnce(script: string, options: LabRunOptions): Promise<LabRunResult> {
   const chunks: Uint8Array[] = [];
   const onOutput = (data: Uint8Array) => {
     chunks.push(data);
     options.onOutput?.(data);
   };
   const timeoutMs = options.timeoutMs ?? 120_000;
-  ensureLab();
   const code = await (direct ? runHere : agentRun)(script, { onOutput, timeoutMs });
   return { code, output: Buffer.concat(chunks).toString() };
 }
