@@ -1,7 +1,8 @@
 /** Stream sockets in the file system (unix(7)). */
+import { lstatSync } from "node:fs";
 import { Block } from "./block.ts";
 import { close } from "./file.ts";
-import { check, Errno, errno, libc, SystemError } from "./libc.ts";
+import { check, cString, Errno, errno, libc, SystemError } from "./libc.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -13,8 +14,9 @@ const MSG_NOSIGNAL = 0x4000;
 const pathBytes = 108;
 
 function socketAddress(path: string): Block {
-  const name = new TextEncoder().encode(path);
-  if (name.length >= pathBytes) throw new SystemError(`bind ${path}`, Errno.ENAMETOOLONG);
+  const name = cString(path);
+  if (name.length > pathBytes) throw new SystemError(`bind ${path}`, Errno.ENAMETOOLONG);
+  if (path === "") throw new SystemError("bind", Errno.ENOENT); // the kernel would take it for an abstract name
   const address = new Block(2 + pathBytes);
   address.view.setUint16(0, AF_UNIX, true);
   address.bytes.set(name, 2);
@@ -38,8 +40,9 @@ export function listenUnix(path: string, backlog: number): number {
   }
 }
 
-/** Whether a socket file is left over: nobody listens on it any more. */
+/** Whether a socket file is left over: nobody listens on it any more. A file that is no socket is none. */
 export function isStaleSocket(path: string): boolean {
+  if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return false;
   const address = socketAddress(path);
   const fd = unixSocket();
   try {

@@ -1,7 +1,7 @@
 /** What /proc says of this process: for tests that nothing is left behind. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
-/** Targets of the open descriptors, but for those that the runtime opens for itself at any time. */
+/** Targets of the open descriptors. The runtime opens some for itself when it first starts a process. */
 export function openFiles(): string[] {
   return readdirSync("/proc/self/fd")
     .flatMap((fd) => {

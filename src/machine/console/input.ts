@@ -28,7 +28,7 @@ export class InputPump {
     readonly epoll: EpollSet,
     readonly token: number,
     readonly escapeKeys: boolean,
-    readonly client: boolean,
+    readonly client: "socket" | "pty" | undefined,
     readonly quit: () => void,
   ) {}
 
@@ -44,9 +44,13 @@ export class InputPump {
     this.#fd = -1;
   }
 
-  /** The other end has closed for good: a client that only stopped sending still takes output. */
+  /**
+   * The other end has closed for good. A socket's client that only stopped sending still takes output; a pty's input ends
+   * when its client goes, and another may have come since.
+   */
   get hungUp(): boolean {
-    return this.#ended && (pollEvents(this.#fd, 0) & Epoll.hangUp) !== 0;
+    if (!this.#ended) return false;
+    return this.client === "pty" || (pollEvents(this.#fd, 0) & Epoll.hangUp) !== 0;
   }
 
   /** True once after bytes have come. */
@@ -64,14 +68,15 @@ export class InputPump {
   /** Reads what is there and what the ring has room for. Ms after which to call again; -1: when an event comes. */
   pump(): number {
     if (this.#fd < 0 || this.#ended) return -1;
-    const room = this.ring.size - this.ring.length;
-    if (room < 2) {
+    const free = this.ring.size - this.ring.length;
+    const room = this.escapeKeys ? free >> 1 : free; // a key may come to two bytes
+    if (room === 0) {
       this.#unwatch();
       return retryMs;
     }
     this.#watch();
     if (!this.#alwaysReady && pollEvents(this.#fd, Epoll.in) === 0) return -1;
-    const count = readSome(this.#fd, this.#chunk.address, Math.min(chunkBytes, room >> 1));
+    const count = readSome(this.#fd, this.#chunk.address, Math.min(chunkBytes, room));
     if (count > 0) this.#take(count);
     else if (count !== -Errno.EAGAIN && count !== -Errno.EINTR) this.#end();
     return count > 0 && this.#alwaysReady ? 0 : -1;

@@ -63,7 +63,7 @@ function openFarEnd(option: string, config: VmConfig["serial"]): FarEnd {
       case "Tty":
         return openTerminal();
       case "File":
-        return { outFd: open(config.file!, Open.writeOnly | Open.create | Open.truncate, 0o644) };
+        return { outFd: openOutput(config.file!) };
       case "Pty": {
         const { master, path } = openPty();
         return { outFd: master, inFd: master, path };
@@ -81,16 +81,29 @@ function openFarEnd(option: string, config: VmConfig["serial"]): FarEnd {
 }
 
 function advice(code: string): string {
-  if (code === "EADDRINUSE") return "another process listens there: name another path";
+  if (code === "EADDRINUSE") return "name a path where nothing is, and nobody listens";
+  if (code === "ENXIO") return "open the pipe's reading end first";
   return "name a path in a folder that this user may write";
 }
 
 /** Standard input and output. A terminal on standard input goes into raw mode. */
 function openTerminal(): FarEnd {
-  const outFd = hasDescriptor(stdout) ? ownNonBlocking(stdout, Open.writeOnly, isFile(stdout)) : -1;
-  const inFd = hasDescriptor(stdin) ? ownNonBlocking(stdin, Open.readOnly, isFile(stdin)) : -1;
-  const terminal = inFd >= 0 && isTerminal(stdin);
-  return { outFd, inFd, escapeKeys: terminal, ...(terminal ? { restore: rawMode(stdin) } : {}) };
+  let [outFd, inFd] = [-1, -1];
+  try {
+    if (hasDescriptor(stdout)) outFd = ownNonBlocking(stdout, Open.writeOnly, isFile(stdout));
+    if (hasDescriptor(stdin)) inFd = ownNonBlocking(stdin, Open.readOnly, isFile(stdin));
+    const terminal = inFd >= 0 && isTerminal(stdin);
+    return { outFd, inFd, escapeKeys: terminal, ...(terminal ? { restore: rawMode(stdin) } : {}) };
+  } catch (error) {
+    for (const fd of [outFd, inFd]) if (fd >= 0) close(fd);
+    throw error;
+  }
+}
+
+/** A named pipe must have its reader: waiting for one would hold up everything. */
+function openOutput(path: string): number {
+  const flags = Open.writeOnly | Open.create | Open.truncate | Open.nonBlock;
+  return open(path, flags | Open.noControllingTerminal, 0o644);
 }
 
 const hasDescriptor = (fd: number): boolean => statusFlags(fd) >= 0;

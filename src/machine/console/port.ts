@@ -4,10 +4,11 @@
  * not take waits in the ring (then the guest's transmitter is busy); with no client the last 1 MiB is kept for the next.
  */
 import { ByteRing } from "../../bus/byte-ring.ts";
+import type { Clock } from "../../bus/device.ts";
 import type { EventRing } from "../../bus/event-ring.ts";
 import { EventKind, LogLevel } from "../../bus/events.ts";
 import { sharedAddress } from "../../ffi/block.ts";
-import { monotonicNs } from "../../ffi/clock.ts";
+import { systemClock } from "../../ffi/clock.ts";
 import { Epoll, type EpollSet } from "../../ffi/epoll.ts";
 import { close, duplicate, writeSome } from "../../ffi/file.ts";
 import { Errno, errnoName, SystemError } from "../../ffi/libc.ts";
@@ -25,7 +26,7 @@ const pollDetachedMs = 100;
 export interface ConsoleDevice {
   /** Bytes have come into the input ring. */
   inputArrived(): void;
-  /** The output ring has room again. */
+  /** The output ring has room; often said when nobody waits for it. */
   transmitterReady(): void;
 }
 
@@ -37,6 +38,8 @@ export class ConsolePort {
   readonly #outputAddress: number;
   readonly #backlog = new Backlog(backlogBytes);
   readonly #input: InputPump;
+  /** The far end comes and goes. */
+  readonly #isClient: boolean;
   /** Where output goes now; -1 with nobody there. */
   #out: number;
   /** A client's second descriptor, for input. */
@@ -44,8 +47,6 @@ export class ConsolePort {
   #watchingOut = false;
   #stalledSince = 0;
   #broken = false;
-  /** The ring was found full of output when last looked at: the device may wait for room. */
-  #wasFull = false;
 
   constructor(
     readonly spec: ConsoleSpec,
@@ -53,12 +54,15 @@ export class ConsolePort {
     readonly epoll: EpollSet,
     readonly tokenBase: number,
     readonly events: EventRing,
+    readonly clock: Clock = systemClock,
   ) {
     this.#output = new ByteRing(spec.output);
     this.#outputAddress = sharedAddress(spec.output) + ByteRing.dataOffset;
     const token = tokenBase + PortToken.input;
     const ring = new ByteRing(spec.input);
-    this.#input = new InputPump(ring, epoll, token, spec.escapeKeys, this.#isClient, () =>
+    const client = spec.mode === "socket" || spec.mode === "pty" ? spec.mode : undefined;
+    this.#isClient = client !== undefined;
+    this.#input = new InputPump(ring, epoll, token, spec.escapeKeys, client, () =>
       events.emit(EventKind.quit, 0, 0),
     );
     this.#out = spec.mode === "pty" ? -1 : spec.outFd;
@@ -93,47 +97,48 @@ export class ConsolePort {
     return again;
   }
 
-  get #isClient(): boolean {
-    return this.spec.mode === "socket" || this.spec.mode === "pty";
-  }
-
+  /**
+   * Moves what was there when it began, and no more: a guest that never stops talking must not keep the worker from its
+   * other work. The device is told of room whenever bytes have gone: a push may have failed at any moment meanwhile.
+   */
   #pumpOutput(): number {
-    if (!this.#output.ready) this.#wasFull = true;
-    for (;;) {
-      if (this.#out < 0 || this.#broken) this.#keep();
-      else if (!this.#drain()) return this.#waitForClient();
-      if (this.#wasFull) {
-        this.#wasFull = false;
-        this.device.transmitterReady();
-      }
-      if (this.#output.sleep()) break;
-    }
+    const waiting = this.#output.length;
+    const taken = this.#out < 0 || this.#broken ? this.#keep(waiting) : this.#drain(waiting);
+    if (waiting > 0 && this.#output.ready) this.device.transmitterReady();
+    if (!taken) return this.#waitForClient();
+    if (!this.#output.sleep()) return 0;
     return this.spec.mode === "pty" && this.#out < 0 ? pollDetachedMs : -1;
   }
 
   /** Nobody is there: the backlog gets it, or nobody where no client can ever come. */
-  #keep(): void {
-    const { readAt, contiguous } = this.#output;
-    if (this.#isClient) {
-      this.#backlog.append(this.#output.bytes.subarray(readAt, readAt + contiguous));
+  #keep(length: number): boolean {
+    for (let left = length; left > 0; ) {
+      const { readAt } = this.#output;
+      const count = Math.min(left, this.#output.contiguous);
+      if (this.#isClient) {
+        this.#backlog.append(this.#output.bytes.subarray(readAt, readAt + count));
+      }
+      this.#output.consume(count);
+      left -= count;
     }
-    this.#output.consume(contiguous);
+    return true;
   }
 
-  /** Writes backlog, then ring. False when the other end takes no more now. */
-  #drain(): boolean {
+  /** Writes backlog, then `length` bytes of the ring. False when the other end takes no more now. */
+  #drain(length: number): boolean {
     while (this.#backlog.length > 0) {
       const count = this.#write(this.#backlog.address, this.#backlog.contiguous);
       if (count === 0) return false;
       if (count < 0) return true;
       this.#backlog.drop(count);
     }
-    while (this.#output.length > 0) {
+    for (let left = length; left > 0; ) {
       const address = this.#outputAddress + this.#output.readAt;
-      const count = this.#write(address, this.#output.contiguous);
+      const count = this.#write(address, Math.min(left, this.#output.contiguous));
       if (count === 0) return false;
       if (count < 0) return true;
       this.#output.consume(count);
+      left -= count;
     }
     return true;
   }
@@ -165,7 +170,7 @@ export class ConsolePort {
 
   /** A client is there and takes nothing: wait for it, but not for ever. */
   #waitForClient(): number {
-    const now = monotonicNs();
+    const now = this.clock.monotonicNs();
     if (this.#stalledSince === 0) this.#stalledSince = now;
     if (!this.#watchingOut && this.spec.mode !== "file") this.#watchOut();
     if (!this.#isClient) return this.#watchingOut ? -1 : pollDetachedMs;
@@ -202,9 +207,16 @@ export class ConsolePort {
   /** Output and input are waited on apart, so each has a descriptor of its own. */
   #attach(fd: number): void {
     this.#out = fd;
-    this.#in = duplicate(fd);
     this.#stalledSince = 0;
-    this.#input.attach(this.#in);
+    try {
+      this.#in = duplicate(fd);
+      this.#input.attach(this.#in);
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      const text = `${this.spec.name}: a client was turned away: ${error.message}`;
+      this.events.emit(EventKind.log, LogLevel.warn, 0, text);
+      this.#detach();
+    }
   }
 
   #detach(): void {
@@ -212,7 +224,7 @@ export class ConsolePort {
     if (client < 0) return;
     this.#unwatchOut();
     this.#input.detach();
-    close(this.#in);
+    if (this.#in >= 0) close(this.#in);
     this.#in = -1;
     this.#out = -1;
     this.#stalledSince = 0;
