@@ -22,8 +22,22 @@ const suberrors: Record<number, string> = {
 const nameOf = (reason: number): string =>
   Object.entries(ExitReason).find(([, value]) => value === reason)?.[0] ?? `exit reason ${reason}`;
 
-/** At most some 460 bytes, one line: what an event record holds. */
+/** One line of an exit that vCPU `index` has just returned with, its registers asked of KVM. */
 export function describeBadExit(vcpu: number, index: number, run: DataView): string {
+  const regs = allocate(KvmRegs);
+  const sregs = allocate(KvmSregs);
+  ioctl(vcpu, KVM_GET_REGS, regs);
+  ioctl(vcpu, KVM_GET_SREGS, sregs);
+  return exitReport(index, run, regs.fields, sregs.fields);
+}
+
+/** At most `eventTextBytes`, whatever the registers hold: what an event record takes. `run` is the vCPU's run page. */
+export function exitReport(
+  index: number,
+  run: DataView,
+  regs: InstanceType<typeof KvmRegs>,
+  sregs: InstanceType<typeof KvmSregs>,
+): string {
   const reason = run.getUint32(KvmRun.offsets.exit_reason, true);
   let text = `vcpu${index}: ${nameOf(reason)}`;
   if (reason === ExitReason.KVM_EXIT_INTERNAL_ERROR) {
@@ -32,17 +46,12 @@ export function describeBadExit(vcpu: number, index: number, run: DataView): str
   } else if (reason === ExitReason.KVM_EXIT_FAIL_ENTRY || reason === ExitReason.KVM_EXIT_UNKNOWN) {
     text += ` (hardware reason 0x${run.getBigUint64(KvmRun.offsets.exit, true).toString(16)})`;
   }
-  const regs = allocate(KvmRegs);
-  const sregs = allocate(KvmSregs);
-  ioctl(vcpu, KVM_GET_REGS, regs);
-  ioctl(vcpu, KVM_GET_SREGS, sregs);
   const hex = (value: bigint) => value.toString(16);
   const names = ["rip", "rflags", "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp"] as const;
   const more = ["r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"] as const;
-  const general = [...names, ...more].map((name) => `${name}=${hex(regs.fields[name])}`);
-  const s = sregs.fields;
-  const control = [`cs=${s.cs.selector.toString(16)}`].concat(
-    (["cr0", "cr2", "cr3", "cr4", "efer"] as const).map((name) => `${name}=${hex(s[name])}`),
+  const general = [...names, ...more].map((name) => `${name}=${hex(regs[name])}`);
+  const control = [`cs=${sregs.cs.selector.toString(16)}`].concat(
+    (["cr0", "cr2", "cr3", "cr4", "efer"] as const).map((name) => `${name}=${hex(sregs[name])}`),
   );
   return `${text} at ${[...general, ...control].join(" ")}`;
 }

@@ -28,14 +28,14 @@ const fixes: Record<string, string> = {
   ENXIO: "load the kvm_intel or kvm_amd module",
 };
 
-/** A /dev/kvm descriptor. Throws KvmError. */
-export function openHostKvm(): number {
+/** A /dev/kvm descriptor, as `opener` gives it. Throws KvmError. */
+export function openHostKvm(opener: () => number = openKvm): number {
   let kvm: number;
   try {
-    kvm = openKvm();
+    kvm = opener();
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
-    const fix = fixes[error.code] ?? "see chv --help";
+    const fix = fixes[error.code] ?? "check what keeps this process from opening it";
     throw new KvmError(`/dev/kvm: ${error.reason}; ${fix}`);
   }
   try {

@@ -128,10 +128,17 @@ export function connect(path: string): number {
   return fd;
 }
 
+/** A system call of two arguments. */
+function call(number: number, a: number, b: number): void {
+  const words = [number, a, b, 0, 0, 0, 0];
+  const syscall = libc.syscall as (...words: number[]) => number | bigint;
+  check(Number(syscall(...words)), `system call ${number}`);
+}
+
 const shutdownWrite = 1;
 /** shutdown(2) for writing: system call 48 of x86-64. */
 export const stopSending = (fd: number): void => {
-  check(Number(libc.syscall(48, fd, shutdownWrite, 0, 0)), "shutdown");
+  call(48, fd, shutdownWrite);
 };
 
 export const send = (fd: number, words: string): boolean =>
@@ -140,7 +147,7 @@ export const send = (fd: number, words: string): boolean =>
 /** A pipe, both ends non-blocking: system call 293 of x86-64. */
 export function pipe(): { read: number; write: number } {
   const ends = new Block(8);
-  check(Number(libc.syscall(293, ends.address, Open.nonBlock | Open.cloexec, 0, 0)), "pipe2");
+  call(293, ends.address, Open.nonBlock | Open.cloexec);
   return { read: ends.view.getInt32(0, true), write: ends.view.getInt32(4, true) };
 }
 
