@@ -20,8 +20,15 @@ export const Errno = {
   EPERM: 1,
   ENOENT: 2,
   EINTR: 4,
+  EIO: 5,
   EAGAIN: 11,
+  ENOMEM: 12,
+  EBUSY: 16,
+  ENODEV: 19,
+  EINVAL: 22,
   ENAMETOOLONG: 36,
+  ENOSYS: 38,
+  EOPNOTSUPP: 95,
   ECONNREFUSED: 111,
 } as const;
 

@@ -68,11 +68,11 @@ export function awaitKick(): void {
 
 /** Kicks a thread of this process. False when there is no such thread any more. */
 export function kick(threadId: number): boolean {
-  return Number(libc.syscall(SYS_tgkill, process.pid, threadId, kickSignal, 0)) === 0;
+  return Number(libc.syscall(SYS_tgkill, process.pid, threadId, kickSignal, 0, 0, 0)) === 0;
 }
 
 export function threadId(): number {
-  return check(Number(libc.syscall(SYS_gettid, 0, 0, 0, 0)), "gettid");
+  return check(Number(libc.syscall(SYS_gettid, 0, 0, 0, 0, 0, 0)), "gettid");
 }
 
 const threadName = new Block(16);

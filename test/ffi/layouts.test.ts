@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Glob } from "bun";
 import { Open } from "../../src/ffi/file.ts";
+import * as uring from "../../src/ffi/io-uring-abi.ts";
 import * as abi from "../../src/ffi/kvm-abi.ts";
 import { Madvise, MapFlag, Prot } from "../../src/ffi/memory.ts";
 import type { Fields, StructType } from "../../src/ffi/struct.ts";
@@ -16,6 +17,7 @@ const headers = [
   ...["stddef", "stdio", "fcntl", "poll", "signal", "termios", "time", "unistd"],
   ...["sys/epoll", "sys/eventfd", "sys/mman", "sys/prctl", "sys/socket", "sys/syscall"],
   ...["sys/timerfd", "sys/un", "linux/kvm"],
+  ...["sys/uio", "linux/falloc", "linux/fs", "linux/io_uring"],
 ];
 
 /** C expressions, each with what our sources say it is. */
@@ -54,7 +56,9 @@ function claimStruct({ structName, size, align, offsets, fields }: StructType<Fi
   }
 }
 
-const structs = Object.values(abi).filter((value) => typeof value === "function");
+const structs = [...Object.values(abi), ...Object.values(uring)].filter(
+  (value) => typeof value === "function",
+);
 for (const type of structs) claimStruct(type);
 for (const [name, value] of Object.entries(abi)) {
   if (typeof value === "number" || typeof value === "bigint") claims.set(name, Number(value));

@@ -1,0 +1,39 @@
+/**
+ * Reading and writing of files from and to host memory piece by piece, and what else a disk does to a file. Results are
+ * those of the system calls; a failure is minus the errno, and nothing is thrown.
+ */
+import { errno, libc } from "./libc.ts";
+
+/** linux/fs.h: the data is on stable storage when the write returns. */
+export const RWF_DSYNC = 2;
+// linux/falloc.h
+export const FALLOC_FL_KEEP_SIZE = 1;
+export const FALLOC_FL_PUNCH_HOLE = 2;
+export const FALLOC_FL_ZERO_RANGE = 16;
+
+const outcome = (result: number | bigint) => (Number(result) < 0 ? -errno() : Number(result));
+
+/** preadv2(2) into `count` iovecs at a host address. */
+export function readVector(fd: number, iovecs: number, count: number, offset: number): number {
+  return outcome(libc.preadv2(fd, iovecs, count, offset, 0));
+}
+
+/** pwritev2(2) from `count` iovecs at a host address; `flags` are RWF_ ones. */
+export function writeVector(
+  fd: number,
+  iovecs: number,
+  count: number,
+  offset: number,
+  flags: number,
+): number {
+  return outcome(libc.pwritev2(fd, iovecs, count, offset, flags));
+}
+
+export function dataSync(fd: number): number {
+  return outcome(libc.fdatasync(fd));
+}
+
+/** fallocate(2). */
+export function allocateRange(fd: number, mode: number, offset: number, length: number): number {
+  return outcome(libc.fallocate(fd, mode, offset, length));
+}
