@@ -1,4 +1,7 @@
-/** The entry: reads the command line, runs what it asks for, and turns whatever goes wrong into one line and an exit code. */
+/**
+ * The entry: reads the command line, runs what it asks for, and turns whatever goes wrong into one line and an exit
+ * code.
+ */
 import "./machine/spare-thread.ts";
 import { runBoot } from "./cli/boot.ts";
 import { parseCommandLine } from "./cli/command-line.ts";

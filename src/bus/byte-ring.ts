@@ -15,8 +15,8 @@ export class ByteRing implements ByteSource {
   readonly #header: Int32Array<SharedArrayBuffer>;
 
   /**
-   * Over a buffer of `ByteRing.bytesFor(size)`; `wake` is called when the consumer sleeps and a byte has come. A size that
-   * is no power of two is a RangeError.
+   * Over a buffer of `ByteRing.bytesFor(size)`; `wake` is called when the consumer sleeps and a byte has come. A size
+   * that is no power of two is a RangeError.
    */
   constructor(
     readonly buffer: SharedArrayBuffer,

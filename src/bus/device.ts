@@ -16,7 +16,10 @@ export interface InterruptLine {
   set(asserted: boolean): void;
 }
 
-/** Nanoseconds since an arbitrary start, the same for all threads (CLOCK_MONOTONIC); fits a number for 104 days and more. */
+/**
+ * Nanoseconds since an arbitrary start, the same for all threads (CLOCK_MONOTONIC); fits a number for 104 days and
+ * more.
+ */
 export interface Clock {
   monotonicNs(): number;
   /** Milliseconds since 1970-01-01 UTC. */
@@ -29,7 +32,9 @@ export interface EventSink {
   emit(kind: number, a: number, b: number): void;
 }
 
-/** Arms one timer of the device from any thread: an I/O worker calls the device back, under its lock, when it is due. */
+/**
+ * Arms one timer of the device from any thread: an I/O worker calls the device back, under its lock, when it is due.
+ */
 export interface Timer {
   /** At `deadlineNs` on the monotonic clock; 0 disarms. */
   arm(deadlineNs: number): void;

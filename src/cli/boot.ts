@@ -18,7 +18,10 @@ interface End {
   readonly why?: string;
 }
 
-/** Signals that end a run cleanly, and the exit code of each: SIGTERM is how chv is told to stop, the rest as shells count. */
+/**
+ * Signals that end a run cleanly, and the exit code of each: SIGTERM is how chv is told to stop, the rest as shells
+ * count.
+ */
 const endingSignals = [
   ["SIGTERM", ExitCode.ok],
   ["SIGINT", ExitCode.interrupted],

@@ -1,4 +1,7 @@
-/** The numbers of <errno.h> on x86-64 Linux (asm-generic/errno-base.h, errno.h), in order from 1; "-" where there is none. */
+/**
+ * The numbers of <errno.h> on x86-64 Linux (asm-generic/errno-base.h, errno.h), in order from 1; "-" where there is
+ * none.
+ */
 const table = (
   "EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT " +
   "ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG " +

@@ -59,7 +59,10 @@ export function writeSome(fd: number, address: number, length: number): number {
   return count < 0 ? -errno() : count;
 }
 
-/** Writes all of it, waiting where the descriptor makes it wait. False when the descriptor takes no more (EPIPE, ENOSPC, …). */
+/**
+ * Writes all of it, waiting where the descriptor makes it wait. False when the descriptor takes no more (EPIPE, ENOSPC,
+ * …).
+ */
 export function writeAll(fd: number, data: Uint8Array): boolean {
   let done = 0;
   while (done < data.length) {

@@ -25,8 +25,9 @@ const operations = [
 ];
 const highestOperation = Math.max(...operations);
 /**
- * Ways to set a ring up, best first: what has ended is posted with the thread's next system call, not by an interruption.
- * IORING_SETUP_DEFER_TASKRUN would save more, but leaves a thread asleep in epoll_wait (measured on Linux 6.18).
+ * Ways to set a ring up, best first: what has ended is posted with the thread's next system call, not by an
+ * interruption. IORING_SETUP_DEFER_TASKRUN would save more, but leaves a thread asleep in epoll_wait (measured on Linux
+ * 6.18).
  */
 const setups = [abi.IORING_SETUP_COOP_TASKRUN | abi.IORING_SETUP_SUBMIT_ALL, 0];
 

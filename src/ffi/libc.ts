@@ -116,7 +116,9 @@ export function check(result: number, call: string): number {
   return result;
 }
 
-/** A NUL-terminated copy of a path or name, for a `ptr` argument. A NUL inside is an error: it would cut the name short. */
+/**
+ * A NUL-terminated copy of a path or name, for a `ptr` argument. A NUL inside is an error: it would cut the name short.
+ */
 export function cString(text: string): Uint8Array {
   if (text.includes("\0")) throw new RangeError(`"${text}" holds a NUL character`);
   return new TextEncoder().encode(`${text}\0`);

@@ -1,4 +1,6 @@
-/** Terminals: raw mode with the way back, pseudo-terminals, and a non-blocking description of an inherited descriptor. */
+/**
+ * Terminals: raw mode with the way back, pseudo-terminals, and a non-blocking description of an inherited descriptor.
+ */
 import { Block } from "./block.ts";
 import { close, duplicate, Open, open, statusFlags } from "./file.ts";
 import { check, libc, SystemError } from "./libc.ts";

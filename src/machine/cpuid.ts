@@ -1,6 +1,7 @@
 /**
  * What CPUID tells each vCPU: KVM's supported leaves, less what this machine does not do, plus who the vCPU is and how
- * the processors are laid out. Intel SDM volume 2A "CPUID"; AMD APM volume 3 appendix E; KVM's leaves from asm/kvm_para.h.
+ * the processors are laid out. Intel SDM volume 2A "CPUID"; AMD APM volume 3 appendix E; KVM's leaves from
+ * asm/kvm_para.h.
  */
 import type { CpuidTable } from "../ffi/kvm.ts";
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../ffi/kvm-abi.ts";

@@ -1,6 +1,6 @@
 /**
- * Measures what chv itself adds to an exit: the time from the return of one KVM_RUN to the next entry, summed over a run
- * (`./dev bench exits`). Guest time counts as user time, so the kernel's CPU accounting cannot tell the two apart.
+ * Measures what chv itself adds to an exit: the time from the return of one KVM_RUN to the next entry, summed over a
+ * run (`./dev bench exits`). Guest time counts as user time, so the kernel's CPU accounting cannot tell the two apart.
  */
 import { monotonicNs } from "../ffi/clock.ts";
 import { addr, struct } from "../ffi/struct.ts";

@@ -1,6 +1,6 @@
 /**
- * Guest RAM: mapped, given to KVM slot by slot, and reached by host address. No window on it is opened here, so that the
- * garbage collector of the calling thread does not count it (see ARCHITECTURE.md, memory).
+ * Guest RAM: mapped, given to KVM slot by slot, and reached by host address. No window on it is opened here, so that
+ * the garbage collector of the calling thread does not count it (see ARCHITECTURE.md, memory).
  */
 
 import { pread } from "../ffi/file.ts";
@@ -81,8 +81,8 @@ export class GuestMemory implements GuestRam {
   }
 
   /**
-   * Gives the pages back: RAM reads zero again, as after power-on. Private anonymous memory only; where the kernel keeps
-   * its pages (huge ones before 5.18), the guest finds what it left, as in a machine that is reset.
+   * Gives the pages back: RAM reads zero again, as after power-on. Private anonymous memory only; where the kernel
+   * keeps its pages (huge ones before 5.18), the guest finds what it left, as in a machine that is reset.
    */
   discard(): void {
     if (this.backing.kind !== "anonymous") return;

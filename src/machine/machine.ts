@@ -143,7 +143,9 @@ export class Machine {
     });
   }
 
-  /** As the reset button: the same machine starts over, in the same threads. `stopped` is called when its past is over. */
+  /**
+   * As the reset button: the same machine starts over, in the same threads. `stopped` is called when its past is over.
+   */
   reset(stopped: () => void = () => {}): Promise<void> {
     return this.#step(async () => {
       if (this.#state === "stopped") return;

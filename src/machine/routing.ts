@@ -1,6 +1,7 @@
 /**
- * KVM's interrupt routing table, shared by all threads: GSI → MSI. KVM takes the table whole (20–60 µs each time), so it
- * is written only when an entry changes. KVM derives which vectors make EOI exits from the entries of the IOAPIC's pins.
+ * KVM's interrupt routing table, shared by all threads: GSI → MSI. KVM takes the table whole (20–60 µs each time), so
+ * it is written only when an entry changes. KVM derives which vectors make EOI exits from the entries of the IOAPIC's
+ * pins.
  */
 import type { DeviceLock } from "../bus/mapping.ts";
 import type { SharedState } from "../bus/shared-state.ts";

@@ -9,7 +9,9 @@ let spare: Worker | undefined = asksForBoot(Bun.argv)
   ? new Worker(vcpuWorkerUrl, { name: "vcpu0" })
   : undefined;
 
-/** The options that only a boot has; a command's own are checked later, and at worst a thread was started for nothing. */
+/**
+ * The options that only a boot has; a command's own are checked later, and at worst a thread was started for nothing.
+ */
 function asksForBoot(argv: readonly string[]): boolean {
   return argv.some((word) => word === "--kernel" || word.startsWith("--kernel="));
 }

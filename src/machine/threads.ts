@@ -46,8 +46,8 @@ export class MachineThreads {
   }
 
   /**
-   * vCPUs enter the guest. The I/O worker starts now: what the guest says before it is ready waits in the rings, and its
-   * start does not take time from the way to the first KVM_RUN.
+   * vCPUs enter the guest. The I/O worker starts now: what the guest says before it is ready waits in the rings, and
+   * its start does not take time from the way to the first KVM_RUN.
    */
   boot(): void {
     this.runVcpus();

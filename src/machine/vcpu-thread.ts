@@ -1,6 +1,7 @@
 /**
- * A vCPU: KVM_RUN, and the bus for whatever exits. The thread serves each exit in place and goes straight back; it stops
- * only when KVM_RUN has just returned for a signal, so that no access is left half done (see ARCHITECTURE.md, parking).
+ * A vCPU: KVM_RUN, and the bus for whatever exits. The thread serves each exit in place and goes straight back; it
+ * stops only when KVM_RUN has just returned for a signal, so that no access is left half done (see ARCHITECTURE.md,
+ * parking).
  */
 
 import { EventRing } from "../bus/event-ring.ts";

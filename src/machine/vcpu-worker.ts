@@ -1,4 +1,7 @@
-/** The entry of a vCPU's thread. Its first message says which machine and which vCPU; it never returns to the event loop. */
+/**
+ * The entry of a vCPU's thread. Its first message says which machine and which vCPU; it never returns to the event
+ * loop.
+ */
 import type { MachineSpec } from "./spec.ts";
 import { runVcpuThread } from "./vcpu-thread.ts";
 

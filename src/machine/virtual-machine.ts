@@ -1,4 +1,6 @@
-/** KVM's side of a machine: the VM, its memory slots, its split interrupt controller, its vCPUs and their reset state. */
+/**
+ * KVM's side of a machine: the VM, its memory slots, its split interrupt controller, its vCPUs and their reset state.
+ */
 import { ConfigError } from "../exit-codes.ts";
 import {
   CpuidTable,

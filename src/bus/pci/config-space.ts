@@ -77,7 +77,10 @@ export class PciConfigSpace implements BusDevice {
     this.bars.push(bar);
   }
 
-  /** Appends a capability; `body` is what follows its id and link, `mask` what of it the guest may write. Its offset comes back. */
+  /**
+   * Appends a capability; `body` is what follows its id and link, `mask` what of it the guest may write. Its offset
+   * comes back.
+   */
   addCapability(id: number, body: Uint8Array, mask?: Uint8Array): number {
     const last = this.capabilities.at(-1);
     const at = last === undefined ? headerEnd : this.end;

@@ -1,8 +1,8 @@
 /**
  * MSI-X (PCI Local Bus 3.0, section 6.8.2): table and pending bits of one function, in shared memory. Vectors reach the
  * guest by irqfd: whoever has news writes the vector's eventfd. A masked vector's irqfd is taken away, so that the
- * eventfd's count is its pending bit; unmasking gives it back, and KVM delivers what has come in the meantime. The table is reached
- * through a BAR and through configuration space, so it has a lock of its own, below both.
+ * eventfd's count is its pending bit; unmasking gives it back, and KVM delivers what has come in the meantime. The
+ * table is reached through a BAR and through configuration space, so it has a lock of its own, below both.
  */
 import { bytes, type Of, struct, u16 } from "../../ffi/struct.ts";
 import type { AccessSize, BusDevice } from "../device.ts";

@@ -3,9 +3,10 @@
  * code back, as on boards since the PC/AT, where the port is a spare DMA page register (IBM PC/AT Technical Reference,
  * 1984, "I/O Address Map").
  *
- * Linux also writes to it to pass a microsecond, with whatever AL holds, thousands of times. So that the event ring keeps
- * room for what matters, a window of `windowNs` passes at most `codesPerWindow` codes, each at most `repeatsPerWindow`
- * times; the rest is only latched. The clock is read only when a limit is reached: up to there a guest's codes all pass.
+ * Linux also writes to it to pass a microsecond, with whatever AL holds, thousands of times. So that the event ring
+ * keeps room for what matters, a window of `windowNs` passes at most `codesPerWindow` codes, each at most
+ * `repeatsPerWindow` times; the rest is only latched. The clock is read only when a limit is reached: up to there a
+ * guest's codes all pass.
  */
 import type { AccessSize, BusDevice, Clock, EventSink } from "../../bus/device.ts";
 import { EventKind } from "../../bus/events.ts";

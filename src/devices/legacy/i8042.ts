@@ -3,8 +3,8 @@
  * "Keyboard Controller" and "System Control Port"). No keyboard and no mouse; the controller resets the machine:
  * commands 0xf0 to 0xfe with bit 0 clear pulse the reset line, command 0xd1 writes the output port that holds it.
  *
- * Its status always reads 0, "ready, nothing to fetch": Linux's `reboot=k` waits for that before it sends 0xfe, and would
- * poll a port of all ones for seconds.
+ * Its status always reads 0, "ready, nothing to fetch": Linux's `reboot=k` waits for that before it sends 0xfe, and
+ * would poll a port of all ones for seconds.
  *
  * Port 0x61 belongs to the board, not to the controller. Its refresh bit (4) and timer 2's output (5) change at every
  * read, because guests wait in a loop for either; without a timer behind it, a calibration against bit 5 ends at once

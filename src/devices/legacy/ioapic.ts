@@ -2,9 +2,9 @@
  * I/O APIC: Intel 82093AA data sheet (order number 290566, May 1996), section 3, with 24 pins and the version number
  * 0x20 of later ones, which brings the EOI register (Intel 82801 "ICH" data sheets, "APIC Indirect Registers").
  *
- * A redirection entry is two 32-bit halves in the state, `low` with vector, modes and mask, `high` with the destination.
- * Delivery goes by MSI: the local APICs understand the same fields in a message (Intel SDM volume 3, 11.11), so delivery
- * is at once and the delivery status bit always reads idle.
+ * A redirection entry is two 32-bit halves in the state, `low` with vector, modes and mask, `high` with the
+ * destination. Delivery goes by MSI: the local APICs understand the same fields in a message (Intel SDM volume 3,
+ * 11.11), so delivery is at once and the delivery status bit always reads idle.
  *
  * - A pin's input level is kept here, in `asserted`; polarity is not looked at: asserted is asserted.
  * - Edges on a masked pin are "ignored (i.e., not delivered or held pending)" (3.2.4, interrupt mask). KVM's and QEMU's
@@ -62,8 +62,9 @@ export interface MessageSink {
 }
 
 /**
- * Hears of an unmasked pin whose message is not the one it was last told of, before anything is delivered by it. Masking
- * is not told: an interrupt in service must still report its end, and drivers mask and unmask at each interrupt.
+ * Hears of an unmasked pin whose message is not the one it was last told of, before anything is delivered by it.
+ * Masking is not told: an interrupt in service must still report its end, and drivers mask and unmask at each
+ * interrupt.
  */
 export interface RouteListener {
   changed(pin: number): void;
@@ -103,7 +104,9 @@ export class Ioapic implements BusDevice {
     else if (offset === endOfInterruptRegister) this.endOfInterrupt(value & 0xff);
   }
 
-  /** A pin's input. An edge pin delivers when it becomes asserted, a level pin whenever it is and none is in service. */
+  /**
+   * A pin's input. An edge pin delivers when it becomes asserted, a level pin whenever it is and none is in service.
+   */
   set(pin: number, asserted: boolean): void {
     const state = this.state;
     const bit = 1 << pin;

@@ -39,7 +39,9 @@ export class Receiver {
     else this.state.idlePolls++;
   }
 
-  /** A byte comes back in loopback. A full FIFO keeps what it has, a full register takes the newer byte (8.4, bit 1). */
+  /**
+   * A byte comes back in loopback. A full FIFO keeps what it has, a full register takes the newer byte (8.4, bit 1).
+   */
   loop(byte: number): void {
     const state = this.state;
     const capacity = this.capacity();

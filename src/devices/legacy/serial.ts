@@ -6,8 +6,8 @@
  * lost, see `Transmitter`: neither clearing the FIFO nor a machine reset discards what waits there, which a line would
  * have carried away by then. When input is taken: see `Receiver`.
  *
- * Methods are `private` rather than `#`: the engine checks a brand at each call of the latter, which tripled the cost of
- * a THR write (measured, Bun 1.4.5).
+ * Methods are `private` rather than `#`: the engine checks a brand at each call of the latter, which tripled the cost
+ * of a THR write (measured, Bun 1.4.5).
  *
  * Not modelled: the divisor's effect, DMA mode, writes to LSR and MSR (the data sheet's factory tests).
  */
@@ -167,7 +167,9 @@ export class Serial implements BusDevice {
     if (this.state.rxCount > 0) this.update();
   }
 
-  /** The highest cause that is enabled (table IV). The receiver's time-out needs no clock here: the line has gone quiet. */
+  /**
+   * The highest cause that is enabled (table IV). The receiver's time-out needs no clock here: the line has gone quiet.
+   */
   private cause(): number {
     const state = this.state;
     const ier = state.ier;
@@ -242,7 +244,9 @@ export class Serial implements BusDevice {
   }
 }
 
-/** MSR bits 7:4. In loopback the modem control outputs come back in (8.8): RTS, DTR, OUT1, OUT2 as CTS, DSR, RI, DCD. */
+/**
+ * MSR bits 7:4. In loopback the modem control outputs come back in (8.8): RTS, DTR, OUT1, OUT2 as CTS, DSR, RI, DCD.
+ */
 function modemLines(mcr: number): number {
   if (!(mcr & Mcr.LOOP)) return peerLines;
   return (

@@ -1,8 +1,8 @@
 /**
  * Guest RAM as an I/O worker reaches it: host addresses for system calls, and windows for the few bytes that JavaScript
  * reads itself. A window is opened when it is first needed and is at most 1 GiB long; neighbours overlap, so that any
- * range of up to `spanBytes` in one region lies whole in one window. Windows count as live heap in the thread that opens
- * them (see ARCHITECTURE.md, memory): for I/O workers alone.
+ * range of up to `spanBytes` in one region lies whole in one window. Windows count as live heap in the thread that
+ * opens them (see ARCHITECTURE.md, memory): for I/O workers alone.
  */
 import { windowOn } from "../../ffi/block.ts";
 

@@ -1,6 +1,6 @@
 /**
- * A virtio device as a PCI function (virtio 1.2 section 4.1): its configuration space, its one BAR, its vectors, and the
- * ioeventfds that follow the BAR when the guest moves it.
+ * A virtio device as a PCI function (virtio 1.2 section 4.1): its configuration space, its one BAR, its vectors, and
+ * the ioeventfds that follow the BAR when the guest moves it.
  */
 import type { AccessSize, BusDevice } from "../../bus/device.ts";
 import type { DeviceLock } from "../../bus/mapping.ts";

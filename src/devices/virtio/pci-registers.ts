@@ -31,7 +31,9 @@ export const Common = {
   Q_USEDHI: 52,
 } as const;
 
-/** The width each register must be read and written with (section 4.1.3.1); another width reads 0 and writes nothing. */
+/**
+ * The width each register must be read and written with (section 4.1.3.1); another width reads 0 and writes nothing.
+ */
 const widths: readonly number[] = (() => {
   const table = new Array<number>(56).fill(0);
   for (const at of [0, 4, 8, 12, 32, 36, 40, 44, 48, 52]) table[at] = 4;

@@ -1,10 +1,10 @@
 /**
  * The device's half of a split virtqueue (virtio 1.2 section 2.7), laid over the driver's rings in guest RAM. Every
- * number of the driver is read once and checked before use; what breaks the rules is a GuestFault, after which the queue
- * gives no more chains. Ring indexes go through Atomics, which also orders them against the entries.
+ * number of the driver is read once and checked before use; what breaks the rules is a GuestFault, after which the
+ * queue gives no more chains. Ring indexes go through Atomics, which also orders them against the entries.
  *
- * A device works a queue like this: `pauseKicks`, then `next` until it says -1, then `armKick`, and again while that says
- * false; `complete` for each chain in any order; `flush` after a batch.
+ * A device works a queue like this: `pauseKicks`, then `next` until it says -1, then `armKick`, and again while that
+ * says false; `complete` for each chain in any order; `flush` after a batch.
  */
 import { Chain } from "./chain.ts";
 import { GuestFault } from "./guest-fault.ts";

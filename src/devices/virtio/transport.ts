@@ -1,7 +1,8 @@
 /**
- * The half of a virtio device that every transport has in common (virtio 1.2, chapters 2 and 3): status ladder, features,
- * queue registers, configuration space. It runs on vCPU threads under the device's lock and knows nothing of disks,
- * networks or PCI; what moves data is the backend, on an I/O worker, which is asked by way of the hand-over words.
+ * The half of a virtio device that every transport has in common (virtio 1.2, chapters 2 and 3): status ladder,
+ * features, queue registers, configuration space. It runs on vCPU threads under the device's lock and knows nothing of
+ * disks, networks or PCI; what moves data is the backend, on an I/O worker, which is asked by way of the hand-over
+ * words.
  */
 import { HandOver, type VirtioDeviceState } from "./device-state.ts";
 import { Feature, maxQueueSize, noVector, Status } from "./registers.ts";

@@ -45,8 +45,8 @@ export class InputPump {
   }
 
   /**
-   * The other end has closed for good. A socket's client that only stopped sending still takes output; a pty's input ends
-   * when its client goes, and another may have come since.
+   * The other end has closed for good. A socket's client that only stopped sending still takes output; a pty's input
+   * ends when its client goes, and another may have come since.
    */
   get hungUp(): boolean {
     if (!this.#ended) return false;

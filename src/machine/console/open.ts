@@ -1,4 +1,7 @@
-/** Opens the far end of a character device, on the main thread: terminal, file, pty or socket; and puts it back at the end. */
+/**
+ * Opens the far end of a character device, on the main thread: terminal, file, pty or socket; and puts it back at the
+ * end.
+ */
 import { fstatSync } from "node:fs";
 import { ByteRing } from "../../bus/byte-ring.ts";
 import { ConfigError } from "../../exit-codes.ts";

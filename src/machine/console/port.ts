@@ -1,7 +1,8 @@
 /**
  * The far end of a character device, on an I/O worker: takes the guest's output from one ring to a terminal, file, pty
  * or socket, and brings input to the other. It never blocks the worker. Output is not lost: what a present client does
- * not take waits in the ring (then the guest's transmitter is busy); with no client the last 1 MiB is kept for the next.
+ * not take waits in the ring (then the guest's transmitter is busy); with no client the last 1 MiB is kept for the
+ * next.
  */
 import { ByteRing } from "../../bus/byte-ring.ts";
 import type { Clock } from "../../bus/device.ts";
