@@ -5,22 +5,24 @@
 import { monotonicNs } from "../ffi/clock.ts";
 import { addr, bytes, f64, struct, u16, u32 } from "../ffi/struct.ts";
 import type { EventSink } from "./device.ts";
+import { EventKind } from "./events.ts";
 import { Lock } from "./lock.ts";
 
 /** Room for an exit's whole report, see `describeBadExit`. */
 export const eventTextBytes = 600;
-export const EventRecord = struct("event-record", 640, {
+export const EventRecord = struct("event-record", 632, {
   kind: u32,
   source: u16,
   textLength: u16,
   timeNs: addr,
   a: f64,
   b: f64,
-  line: u32,
-  pad: u32,
   text: bytes(eventTextBytes),
 });
 const capacity = 1024;
+/** The last records are kept for what decides the machine's fate: chatter finds the ring full before. */
+const reserved = 64;
+const chatter: readonly number[] = [EventKind.log, EventKind.debugCode, EventKind.outputLost];
 const headerBytes = 64;
 const [lockIndex, writtenIndex, readIndex, lostIndex] = [0, 1, 2, 3];
 
@@ -56,7 +58,8 @@ export class EventRing implements EventSink {
     this.#lock.acquire();
     try {
       const written = Atomics.load(this.#header, writtenIndex);
-      if (((written - Atomics.load(this.#header, readIndex)) | 0) >= capacity) {
+      const room = chatter.includes(kind) ? capacity - reserved : capacity;
+      if (((written - Atomics.load(this.#header, readIndex)) | 0) >= room) {
         Atomics.add(this.#header, lostIndex, 1);
         return;
       }

@@ -28,6 +28,6 @@ export const EventKind = {
 } as const;
 
 /** Who asked for a reset. */
-export const ResetSource = { i8042: 1, acpi: 2, tripleFault: 3, cf9: 4 } as const;
+export const ResetSource = { i8042: 1, acpi: 2, tripleFault: 3 } as const;
 
 export const LogLevel = { error: 0, warn: 1, info: 2, debug: 3, trace: 4 } as const;

@@ -111,6 +111,7 @@ class BootRun {
     [EventKind.threadFailed]: (event) => {
       const why = event.text.replace(/\s+/g, " ");
       const text = `${this.#thread(event)} ended on an error of chv's own: ${why}`;
+      this.#tell("vm", "failed", event.timeNs, { reason: text });
       this.#ended.resolve({ code: ExitCode.internal, why: text });
     },
   };

@@ -2,15 +2,13 @@
  * Terminals: raw mode with the way back, pseudo-terminals, and a non-blocking description of an inherited descriptor.
  */
 import { Block } from "./block.ts";
-import { close, duplicate, Open, open, statusFlags } from "./file.ts";
+import { close, duplicate, Open, open } from "./file.ts";
 import { check, libc, SystemError } from "./libc.ts";
 
 const termiosBytes = 60; // struct termios of glibc, x86-64
 const TCSANOW = 0;
-const TCSADRAIN = 1;
 const outputFlagsOffset = 4; // c_oflag
 const OPOST = 1;
-const F_SETFL = 4;
 
 export const isTerminal = (fd: number): boolean => libc.isatty(fd) === 1;
 
@@ -33,7 +31,7 @@ export function rawMode(fd: number, { output = false } = {}): () => void {
   }
   check(libc.tcsetattr(fd, TCSANOW, raw.bytes), "tcsetattr");
   return () => {
-    libc.tcsetattr(fd, TCSADRAIN, former.bytes);
+    libc.tcsetattr(fd, TCSANOW, former.bytes);
   };
 }
 
@@ -85,9 +83,4 @@ export function ownNonBlocking(fd: number, access: number, regular: boolean): nu
     if (!(error instanceof SystemError)) throw error;
     return copy;
   }
-}
-
-/** Makes a descriptor that is ours alone non-blocking. */
-export function setNonBlocking(fd: number): void {
-  check(libc.fcntl(fd, F_SETFL, statusFlags(fd) | Open.nonBlock), "fcntl(F_SETFL)");
 }

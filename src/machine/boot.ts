@@ -24,7 +24,7 @@ export interface InputFile {
 export function openInput(option: string, path: string): InputFile {
   let fd: number;
   try {
-    fd = open(path, Open.readOnly);
+    fd = open(path, Open.readOnly | Open.nonBlock); // a pipe without a writer must not hold up chv
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     throw new ConfigError(
@@ -91,7 +91,8 @@ function load(plan: BootPlan): BootState {
 
 function readPart(fd: number, offset: number, length: number): Uint8Array {
   const data = new Uint8Array(length);
-  return data.subarray(0, pread(fd, data, length, offset));
+  if (pread(fd, data, length, offset) === length) return data;
+  throw new ConfigError("--kernel: the file shrank while it was read; boot a copy", "--kernel");
 }
 
 function acpiTables(plan: BootPlan): ReturnType<typeof buildAcpi> {

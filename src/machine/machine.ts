@@ -71,7 +71,9 @@ export class Machine {
       this.#restoreTerminal = console?.restore ?? (() => {});
 
       // the threads load their code while the rest is set up
-      this.#threads = new MachineThreads(this.vcpus, (name, why) => this.#threadDied(name, why));
+      this.#threads = new MachineThreads(this.vcpus, (thread, why) =>
+        this.#threadDied(thread, why),
+      );
       owned.add(() => void this.#threads.terminate());
 
       const backing = createBacking(config.memory);
@@ -167,10 +169,10 @@ export class Machine {
       if (this.#state === "stopped") return;
       this.#state = "stopped";
       try {
-        await this.#threads.leave();
+        await this.#threads.leave(); // a thread that does not end keeps what it may still use
         await this.#threads.terminate();
-      } finally {
         this.#owned.close();
+      } finally {
         this.#events.emit(EventKind.stopped, 0, 0);
       }
     });
@@ -210,18 +212,18 @@ export class Machine {
   async #listen(): Promise<void> {
     for (;;) {
       for (let event = this.#events.take(); event; event = this.#events.take()) {
+        if (event.kind === EventKind.stopped) return;
         this.listener.onEvent(event);
       }
       const lost = this.#events.takeLost();
       if (lost > 0) this.listener.onEvent(lostEvents(lost));
-      if (this.#state === "stopped") return;
       await this.#events.arrival();
     }
   }
 
-  #threadDied(name: string, why: string): void {
+  #threadDied(thread: number, why: string): void {
     if (this.#state === "stopped") return;
-    this.#events.emit(EventKind.threadFailed, 0, 0, `${name}: ${why}`);
+    new EventRing(this.#events.buffer, thread).emit(EventKind.threadFailed, 0, 0, why);
   }
 }
 

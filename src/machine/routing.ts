@@ -33,9 +33,14 @@ export class RoutingTable {
     this.#lock = state.lock();
   }
 
-  /** Routes a GSI to a message, and tells KVM if that is news. */
+  /**
+   * Routes a GSI to a message, and tells KVM if that is news. The address is the guest's: with any of bits 39:32 set it
+   * is no local APIC's (those above are the destination's, KVM_CAP_X2APIC_API), KVM would refuse the whole table, and
+   * the GSI goes nowhere.
+   */
   set(gsi: number, addressLow: number, addressHigh: number, value: number): void {
-    this.#change(gsi, 1, addressLow, addressHigh, value);
+    if ((addressHigh & 0xff) === 0) this.#change(gsi, 1, addressLow, addressHigh, value);
+    else this.clear(gsi);
   }
 
   /** Takes a GSI out of the table. */

@@ -11,6 +11,8 @@ export interface ConsoleSpec {
   readonly mode: "null" | "tty" | "file" | "pty" | "socket";
   /** Written to; -1 when there is nowhere (null) or not yet (socket). */
   readonly outFd: number;
+  /** `outFd` could not be made non-blocking: it is asked before each write. */
+  readonly outBlocks: boolean;
   /** Read from; -1 when nothing can come. */
   readonly inFd: number;
   /** A listening unix socket; -1 otherwise. */

@@ -18,19 +18,20 @@ export class MachineThreads {
   /** Starts the vCPUs' threads at once: they load their code while the main thread sets the machine up. */
   constructor(
     readonly vcpus: number,
-    readonly onDeath: (name: string, why: string) => void,
+    /** Told the thread's number, as in events, when its worker ends on an error of the runtime. */
+    readonly onDeath: (thread: number, why: string) => void,
   ) {
     ignoreKick();
     this.control = new SharedArrayBuffer(ThreadControl.bytesFor(vcpus + 1));
     for (let index = 0; index < vcpus; index++) {
       const spare = index === 0 ? takeSpareThread() : undefined;
-      const name = `vcpu${index}`;
-      this.#watch(spare ?? new Worker(vcpuWorkerUrl, { name }), name);
+      this.#watch(spare ?? new Worker(vcpuWorkerUrl, { name: `vcpu${index}` }));
     }
   }
 
-  #watch(worker: Worker, name: string): Worker {
-    worker.onerror = ({ message }) => this.onDeath(name, message);
+  #watch(worker: Worker): Worker {
+    const thread = this.#workers.length;
+    worker.onerror = ({ message }) => this.onDeath(thread, message);
     this.#workers.push(worker);
     return worker;
   }
@@ -52,7 +53,7 @@ export class MachineThreads {
   boot(): void {
     this.runVcpus();
     this.#ask(this.#ioControl, Ask.run);
-    this.#watch(new Worker(ioWorkerUrl, { name: "io0" }), "io0").postMessage({ spec: this.#spec });
+    this.#watch(new Worker(ioWorkerUrl, { name: "io0" })).postMessage({ spec: this.#spec });
   }
 
   runVcpus(): void {
@@ -65,16 +66,16 @@ export class MachineThreads {
     await this.#all(this.#vcpuControls, [ThreadState.parked], "stop");
   }
 
-  async parkIo(): Promise<void> {
-    this.#ask(this.#ioControl, Ask.park);
-    await this.#all([this.#ioControl], [ThreadState.parked], "stop");
-  }
-
-  /** Resolves when every thread has said that it is out and holds nothing; the workers are ended then. */
+  /**
+   * Resolves when every thread has said that it is out and holds nothing. The vCPUs first: what they said last is still
+   * in the rings when the I/O worker takes its leave.
+   */
   async leave(): Promise<void> {
     const started = this.#controls.slice(0, this.#workers.length);
-    for (const control of started) this.#ask(control, Ask.leave);
-    await this.#all(started, [ThreadState.gone], "end");
+    for (const controls of [started.slice(0, this.vcpus), started.slice(this.vcpus)]) {
+      for (const control of controls) this.#ask(control, Ask.leave);
+      await this.#all(controls, [ThreadState.gone, ThreadState.failed], "end");
+    }
   }
 
   /** Ends the runtime's side of the threads, for a process that goes on. */
@@ -102,6 +103,7 @@ export class MachineThreads {
       const number = this.#controls.indexOf(control);
       const name = number < this.vcpus ? `vcpu${number}` : "io0";
       if (state === undefined) throw new Error(`${name} did not ${what} within ${patienceMs} ms`);
+      if (!states.includes(state)) throw new Error(`${name} has failed and did not ${what}`);
     }
   }
 }

@@ -17,9 +17,11 @@ import {
   KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
   KVM_X2APIC_API_USE_32BIT_IDS,
 } from "../ffi/kvm-abi.ts";
+import { SystemError } from "../ffi/libc.ts";
 import type { BootConfig } from "./config/vm.ts";
 import { apicId, cpuidFor, type Topology } from "./cpuid.ts";
 import type { GuestMemory } from "./guest-memory.ts";
+import { KvmError } from "./kvm-host.ts";
 import { Gsi, MemoryMap } from "./memory-map.ts";
 import type { Owned } from "./owned.ts";
 import { initialiseProcessor, VcpuSnapshot } from "./vcpu-state.ts";
@@ -47,6 +49,17 @@ export function topologyOf(cpus: Cpus): Topology {
   };
 }
 
+/** What KVM has none left of, or does not let this process have. */
+function fromKvm(create: () => number): number {
+  try {
+    return create();
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    const fix = "free memory, end other machines, or raise this process's limits";
+    throw new KvmError(`/dev/kvm: ${error.message}; ${fix}`);
+  }
+}
+
 /** Throws ConfigError where this KVM cannot do what is asked; `owned` then has what was made so far. */
 export function createVirtualMachine(
   kvm: number,
@@ -58,7 +71,7 @@ export function createVirtualMachine(
   if (cpus.max_vcpus > most) {
     throw new ConfigError(`--cpus: max=${cpus.max_vcpus} is above this host's ${most}; lower it`);
   }
-  const fd = owned.fd(createVm(kvm));
+  const fd = owned.fd(fromKvm(() => createVm(kvm)));
   setTssAndIdentityMap(fd, MemoryMap.kvmTss, MemoryMap.kvmIdentityMap);
   enableCap(fd, Cap.KVM_CAP_SPLIT_IRQCHIP, BigInt(Gsi.pins));
   if (checkExtension(fd, Cap.KVM_CAP_X2APIC_API) > 0) {
@@ -78,7 +91,7 @@ export function createVirtualMachine(
   const vcpus: number[] = [];
   const snapshots: VcpuSnapshot[] = [];
   for (let index = 0; index < cpus.boot_vcpus; index++) {
-    const vcpu = owned.fd(createVcpu(fd, apicId(index, topology)));
+    const vcpu = owned.fd(fromKvm(() => createVcpu(fd, apicId(index, topology))));
     vcpus.push(vcpu);
     cpuidFor(supported, index, options).apply(vcpu);
     initialiseProcessor(vcpu);

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { EventRecord, EventRing, eventTextBytes } from "../../src/bus/event-ring.ts";
+import { EventKind } from "../../src/bus/events.ts";
 import { hammer } from "./threads.ts";
 
 const [writtenIndex, readIndex] = [1, 2];
@@ -58,7 +59,7 @@ test.each([0, 2 ** 31 - 700, 2 ** 32 - 700])("is a queue from position %p on", (
   fc.assert(
     fc.property(command, ({ emit, take }) => {
       for (let i = 0; i < emit; i++) {
-        ring.emit(1, next, 0);
+        ring.emit(critical, next, 0);
         if (model.length < capacity) model.push(next);
         else lost++;
         next++;
@@ -74,11 +75,23 @@ test.each([0, 2 ** 31 - 700, 2 ** 32 - 700])("is a queue from position %p on", (
 
 test("a full ring keeps what it has and counts the rest, once", () => {
   const ring = ringAt();
-  for (let i = 0; i < capacity + 5; i++) ring.emit(1, i, 0, "kept");
+  for (let i = 0; i < capacity + 5; i++) ring.emit(critical, i, 0, "kept");
 
   expect(takeAll(ring).map(({ a }) => a)).toEqual(Array.from({ length: capacity }, (_, i) => i));
   expect(ring.takeLost()).toBe(5);
   expect(ring.takeLost()).toBe(0);
+});
+
+test("a ring full of chatter still takes what decides the machine's fate", () => {
+  const ring = ringAt();
+  for (let i = 0; i < 2 * capacity; i++) ring.emit(EventKind.debugCode, i, 0);
+  for (const kind of [EventKind.reset, EventKind.poweroff, EventKind.badExit])
+    ring.emit(kind, 0, 0);
+
+  const kinds = takeAll(ring).map(({ kind }) => kind);
+
+  expect(kinds.slice(-3)).toEqual([EventKind.reset, EventKind.poweroff, EventKind.badExit]);
+  expect(ring.takeLost()).toBe(2 * capacity - kinds.length + 3);
 });
 
 test("arrival resolves at once when there is something, and else with the next event", async () => {
@@ -103,13 +116,13 @@ test("threads that emit at once lose and mix up nothing, and the reader sleeps b
   const ring = ringAt(2 ** 32 - 1000);
   const times = 5000;
   const { buffer } = ring;
-  const writers = [1, 2].map((source) =>
+  const writers = [5, 6].map((source) =>
     hammer({ do: "emit", buffer, source, times, patient: true }),
   );
-  const seen = [0, 0, 0];
+  const seen = [0, 0, 0, 0, 0, 0, 0];
   let wrong = 0;
 
-  while (seen[1]! + seen[2]! < 2 * times) {
+  while (seen[5]! + seen[6]! < 2 * times) {
     await ring.arrival();
     for (const { kind, source, a, b, text } of takeAll(ring)) {
       const expected = seen[source]!++;
@@ -119,7 +132,7 @@ test("threads that emit at once lose and mix up nothing, and the reader sleeps b
   }
   await Promise.all(writers);
 
-  expect([wrong, ...seen]).toEqual([0, 0, times, times]);
+  expect([wrong, ...seen]).toEqual([0, 0, 0, 0, 0, 0, times, times]);
   expect(ring.takeLost()).toBe(0);
 });
 
@@ -129,7 +142,7 @@ test("threads that do not wait for the reader lose events, and every one is coun
   const { buffer } = ring;
 
   await Promise.all(
-    [1, 2].map((source) => hammer({ do: "emit", buffer, source, times, patient: false })),
+    [5, 6].map((source) => hammer({ do: "emit", buffer, source, times, patient: false })),
   );
 
   const kept = takeAll(ring).length;

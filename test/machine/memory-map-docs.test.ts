@@ -83,7 +83,7 @@ describe("the board", () => {
   beforeAll(() => {
     const ring = () => new SharedArrayBuffer(ByteRing.bytesFor(64));
     const events = new SharedArrayBuffer(EventRing.byteLength);
-    const none = { outFd: -1, inFd: -1, listenFd: -1, escapeKeys: false };
+    const none = { outFd: -1, inFd: -1, listenFd: -1, escapeKeys: false, outBlocks: false };
     const spec: MachineSpec = {
       ...{ vmFd: -1, vcpuFds: [], runPageBytes: 0, syncRegs: false, ram: [] },
       ...{ state: new SharedArrayBuffer(stateBytes), events, control: new SharedArrayBuffer(64) },

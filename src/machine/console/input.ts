@@ -60,23 +60,25 @@ export class InputPump {
     return arrived;
   }
 
-  /** Whether anybody has the far end of a pty open. */
-  hasPeer(master: number): boolean {
-    return (pollEvents(master, Epoll.out) & Epoll.hangUp) === 0;
-  }
-
-  /** Reads what is there and what the ring has room for. Ms after which to call again; -1: when an event comes. */
+  /**
+   * Reads what is there and what the ring has room for; of a person's keys, what a full ring has no room for is lost, so
+   * that the escape key always works. Ms after which to call again; -1: when an event comes.
+   */
   pump(): number {
     if (this.#fd < 0 || this.#ended) return -1;
     const free = this.ring.size - this.ring.length;
     const room = this.escapeKeys ? free >> 1 : free; // a key may come to two bytes
-    if (room === 0) {
+    if (room === 0 && !this.escapeKeys) {
       this.#unwatch();
       return retryMs;
     }
     this.#watch();
     if (!this.#alwaysReady && pollEvents(this.#fd, Epoll.in) === 0) return -1;
-    const count = readSome(this.#fd, this.#chunk.address, Math.min(chunkBytes, room));
+    const count = readSome(
+      this.#fd,
+      this.#chunk.address,
+      room === 0 ? 1 : Math.min(chunkBytes, room),
+    );
     if (count > 0) this.#take(count);
     else if (count !== -Errno.EAGAIN && count !== -Errno.EINTR) this.#end();
     return count > 0 && this.#alwaysReady ? 0 : -1;

@@ -45,6 +45,7 @@ export function openConsole(option: string, config: VmConfig["serial"]): OpenCon
     name: option.slice(2),
     mode: config.mode.toLowerCase() as ConsoleSpec["mode"],
     ...{ outFd, inFd, listenFd, escapeKeys },
+    outBlocks: outFd >= 0 && !isFile(outFd) && (statusFlags(outFd) & Open.nonBlock) === 0,
     output: new SharedArrayBuffer(ByteRing.bytesFor(outputBytes)),
     input: new SharedArrayBuffer(ByteRing.bytesFor(inputBytes)),
   };

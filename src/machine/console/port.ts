@@ -13,6 +13,7 @@ import { systemClock } from "../../ffi/clock.ts";
 import { Epoll, type EpollSet } from "../../ffi/epoll.ts";
 import { close, duplicate, writeSome } from "../../ffi/file.ts";
 import { Errno, errnoName, SystemError } from "../../ffi/libc.ts";
+import { pollEvents } from "../../ffi/poll.ts";
 import { acceptUnix, sendSome } from "../../ffi/unix-socket.ts";
 import type { ConsoleSpec } from "../spec.ts";
 import { Backlog } from "./backlog.ts";
@@ -22,6 +23,8 @@ const backlogBytes = 1024 * 1024;
 /** A client that takes nothing for this long loses its attachment. */
 const stalledNs = 5e9;
 const pollDetachedMs = 100;
+/** What a terminal or pipe that said it has room takes without making the writer wait. */
+const unblockedBytes = 256;
 
 /** The device's side, called under the device's lock. */
 export interface ConsoleDevice {
@@ -32,7 +35,7 @@ export interface ConsoleDevice {
 }
 
 /** The tokens that a port puts into the worker's epoll set, from its base. */
-export const PortToken = { output: 0, input: 1, listen: 2, count: 3 } as const;
+export const PortToken = { output: 0, input: 1, listen: 2 } as const;
 
 export class ConsolePort {
   readonly #output: ByteRing;
@@ -45,6 +48,10 @@ export class ConsolePort {
   #out: number;
   /** A client's second descriptor, for input. */
   #in = -1;
+  /** A pty's client took nothing and lost its attachment: it gets it back when it takes something, or has gone. */
+  #unheard = false;
+  /** The listening socket is not waited on: a connection could not be accepted. */
+  #deaf = false;
   #watchingOut = false;
   #stalledSince = 0;
   #broken = false;
@@ -80,6 +87,7 @@ export class ConsolePort {
   /** Moves what can be moved both ways. The ms after which to call again; -1: when an event comes. */
   pump(): number {
     if (this.spec.mode === "pty") this.#lookForPtyClient();
+    if (this.#deaf) this.#listen();
     const again = this.#pumpInput();
     const wait = this.#pumpOutput();
     if (wait < 0) return again;
@@ -108,7 +116,8 @@ export class ConsolePort {
     if (waiting > 0 && this.#output.ready) this.device.transmitterReady();
     if (!taken) return this.#waitForClient();
     if (!this.#output.sleep()) return 0;
-    return this.spec.mode === "pty" && this.#out < 0 ? pollDetachedMs : -1;
+    const looking = (this.spec.mode === "pty" && this.#out < 0) || this.#deaf;
+    return looking ? pollDetachedMs : -1;
   }
 
   /** Nobody is there: the backlog gets it, or nobody where no client can ever come. */
@@ -147,8 +156,10 @@ export class ConsolePort {
   /** How many bytes went; 0 when it must wait; -1 when that end is gone. */
   #write(address: number, length: number): number {
     if (length === 0) return 0;
+    if (this.spec.outBlocks && pollEvents(this.#out, Epoll.out) === 0) return 0;
+    const most = this.spec.outBlocks ? Math.min(length, unblockedBytes) : length;
     const write = this.spec.mode === "socket" ? sendSome : writeSome;
-    const count = write(this.#out, address, length);
+    const count = write(this.#out, address, most);
     if (count > 0) {
       this.#stalledSince = 0;
       return count;
@@ -180,6 +191,7 @@ export class ConsolePort {
     const text = `${this.spec.name}: the client took nothing for 5 s and was detached`;
     this.events.emit(EventKind.log, LogLevel.warn, 0, text);
     this.#detach();
+    this.#unheard = this.spec.mode === "pty";
     return 0;
   }
 
@@ -200,9 +212,14 @@ export class ConsolePort {
 
   #accept(): void {
     const client = acceptUnix(this.spec.listenFd);
-    if (client < 0) return;
     this.epoll.remove(this.spec.listenFd); // one client at a time; the next waits in the backlog
-    this.#attach(client);
+    this.#deaf = client < 0; // no descriptor to be had, or the client has gone again: look later
+    if (client >= 0) this.#attach(client);
+  }
+
+  #listen(): void {
+    this.#deaf = false;
+    this.epoll.add(this.spec.listenFd, Epoll.in, this.tokenBase + PortToken.listen);
   }
 
   /** Output and input are waited on apart, so each has a descriptor of its own. */
@@ -231,14 +248,17 @@ export class ConsolePort {
     this.#stalledSince = 0;
     if (this.spec.mode === "socket") {
       close(client);
-      this.epoll.add(this.spec.listenFd, Epoll.in, this.tokenBase + PortToken.listen);
+      this.#listen();
     }
   }
 
   /** A pty has no accept: its master hangs up while nobody has the other end open. */
   #lookForPtyClient(): void {
     if (this.#out >= 0) return;
-    if (this.#input.hasPeer(this.spec.outFd)) this.#attach(this.spec.outFd);
+    const events = pollEvents(this.spec.outFd, Epoll.out);
+    const there = (events & Epoll.hangUp) === 0;
+    if (!there || events & Epoll.out) this.#unheard = false;
+    if (there && !this.#unheard) this.#attach(this.spec.outFd);
   }
 
   /** Lets go of a client; the listening socket and the terminal belong to the main thread. */

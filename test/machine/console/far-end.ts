@@ -43,7 +43,7 @@ export class Console {
   constructor(spec: Partial<ConsoleSpec>, { outputBytes = 65536, onReady = () => {} } = {}) {
     const output = new SharedArrayBuffer(ByteRing.bytesFor(outputBytes));
     const input = new SharedArrayBuffer(ByteRing.bytesFor(ringBytes));
-    const none = { outFd: -1, inFd: -1, listenFd: -1, escapeKeys: false };
+    const none = { outFd: -1, inFd: -1, listenFd: -1, escapeKeys: false, outBlocks: false };
     const whole = { name: "serial", mode: "null", ...none, output, input, ...spec } as const;
     this.output = new ByteRing(output);
     this.input = new ByteRing(input);

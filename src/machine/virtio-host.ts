@@ -1,0 +1,169 @@
+/**
+ * The virtio devices of an I/O worker: takes each device over when its driver is ready, hands kicks to its backend, and
+ * gives it back when the driver resets it. A driver that breaks the rules of its rings costs itself the device.
+ */
+
+import type { EventRing } from "../bus/event-ring.ts";
+import { EventKind, LogLevel } from "../bus/events.ts";
+import type { Backend, BackendHost } from "../devices/virtio/backend.ts";
+import type { HandOver, QueueState } from "../devices/virtio/device-state.ts";
+import { GuestFault } from "../devices/virtio/guest-fault.ts";
+import type { GuestWindows } from "../devices/virtio/guest-windows.ts";
+import { Virtqueue } from "../devices/virtio/queue.ts";
+import { Feature, Isr } from "../devices/virtio/registers.ts";
+import { Epoll } from "../ffi/epoll.ts";
+import { drainEventfd } from "../ffi/eventfd.ts";
+import { locked } from "./board.ts";
+import type { VirtioFunction } from "./pci.ts";
+import type { Watcher } from "./watcher.ts";
+
+type QueueRegisters = InstanceType<typeof QueueState>;
+
+const highUnit = 0x1_0000_0000;
+
+export class VirtioDeviceHost implements BackendHost {
+  readonly #backend: Backend;
+  readonly #handOver: HandOver;
+  /** A view of each queue's registers: none is made on a call. */
+  readonly #queues: readonly QueueRegisters[];
+  #running = false;
+  /** The backend has been asked to stand still, for this request. */
+  #stopping = false;
+
+  constructor(
+    readonly machineFunction: VirtioFunction,
+    readonly windows: GuestWindows,
+    readonly watcher: Watcher,
+    readonly events: EventRing,
+    createBackend: (host: BackendHost, config: Uint8Array) => Backend,
+  ) {
+    const { transport } = machineFunction.device;
+    this.#handOver = transport.handOver;
+    this.#queues = [...transport.identity.queueSizes.keys()].map((i) =>
+      transport.state.queues.get(i),
+    );
+    this.#backend = createBackend(this, machineFunction.config);
+    for (const [index, fd] of machineFunction.spec.kickFds.entries()) {
+      watcher.watch(fd, Epoll.in, () => this.#kicked(index, fd));
+    }
+  }
+
+  /** Does what the transport wants, if it wants something else than before. */
+  settle(): void {
+    if (this.#handOver.settled || this.#stopping) return;
+    if (this.#running) this.#stop();
+    else this.#follow();
+  }
+
+  /** Nothing is in flight. */
+  #follow(): void {
+    const wanted = this.#handOver.wanted;
+    if ((wanted & 1) === 1) this.#start();
+    this.#handOver.reach(wanted);
+    if (!this.#handOver.settled) this.settle();
+  }
+
+  #start(): void {
+    this.#running = true;
+    this.#guarded(() => {
+      const { queues, features } = this.#takeQueues();
+      this.#backend.start(queues, features);
+      for (const index of queues.keys()) if (queues[index]) this.#backend.kicked(index);
+    });
+  }
+
+  #stop(): void {
+    this.#stopping = true;
+    const stopped = () => {
+      this.#running = false;
+      this.#stopping = false;
+      this.#follow();
+    };
+    if (this.#backend.stop(stopped)) stopped();
+  }
+
+  /** The queues that the driver has enabled, as its registers say now. */
+  #takeQueues(): { queues: (Virtqueue | undefined)[]; features: bigint } {
+    const { device, lock } = this.machineFunction;
+    const { state } = device.transport;
+    const queues: (Virtqueue | undefined)[] = [];
+    let features = 0n;
+    locked(lock, () => {
+      features = (BigInt(state.driverFeaturesHigh) << 32n) | BigInt(state.driverFeaturesLow);
+      const has = (bit: number) => (features & (1n << BigInt(bit))) !== 0n;
+      const indirect = has(Feature.RING_INDIRECT_DESC);
+      const eventIndex = has(Feature.RING_EVENT_IDX);
+      for (const [index, queue] of this.#queues.entries()) {
+        if (queue.enable === 0) {
+          queues.push(undefined);
+          continue;
+        }
+        const layout = {
+          size: queue.size,
+          desc: queue.descHigh * highUnit + queue.descLow,
+          driver: queue.driverHigh * highUnit + queue.driverLow,
+          device: queue.deviceHigh * highUnit + queue.deviceLow,
+        };
+        const call = () => this.call(index);
+        queues.push(new Virtqueue(this.windows, layout, { indirect, eventIndex, call }));
+      }
+    });
+    return { queues, features };
+  }
+
+  #kicked(index: number, fd: number): void {
+    drainEventfd(fd);
+    if (this.#running && !this.#stopping && !this.#handOver.broken) {
+      this.#guarded(() => this.#backend.kicked(index));
+    }
+  }
+
+  /** A guest's fault is contained here: the device stands still until its driver resets it. */
+  #guarded(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      if (!(error instanceof GuestFault)) throw error;
+      this.broke(error);
+    }
+  }
+
+  /** The driver broke the rules, found in the midst of something else than a kick. */
+  broke(fault: GuestFault): void {
+    this.#handOver.broken = true;
+    this.warn(`the driver broke its queue: ${fault.message}; the device waits for a reset`);
+    this.configChanged();
+  }
+
+  call(index: number): void {
+    const { device, lock } = this.machineFunction;
+    lock.acquire();
+    try {
+      device.interrupt(Isr.queue, this.#queues[index]!.vector);
+    } finally {
+      lock.release();
+    }
+  }
+
+  configChanged(): void {
+    const { device, lock } = this.machineFunction;
+    locked(lock, () => device.configChanged());
+  }
+
+  watch(fd: number, events: number, ready: (events: number) => void): void {
+    this.watcher.watch(fd, events, ready);
+  }
+
+  unwatch(fd: number): void {
+    this.watcher.unwatch(fd);
+  }
+
+  warn(text: string): void {
+    const { id } = this.machineFunction.spec;
+    this.events.emit(EventKind.log, LogLevel.warn, 0, `${id}: ${text}`);
+  }
+
+  close(): void {
+    this.#backend.close();
+  }
+}
