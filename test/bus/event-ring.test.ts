@@ -7,6 +7,8 @@ import { hammer } from "./threads.ts";
 
 const [writtenIndex, readIndex] = [1, 2];
 const capacity = (EventRing.byteLength - 64) / EventRecord.size;
+/** A kind that may fill the ring to the end. */
+const critical = EventKind.threadFailed;
 
 /** A ring whose positions stand at `start`. */
 function ringAt(start = 0, source = 3): EventRing {
