@@ -61,8 +61,8 @@ export class InputPump {
   }
 
   /**
-   * Reads what is there and what the ring has room for; of a person's keys, what a full ring has no room for is lost, so
-   * that the escape key always works. Ms after which to call again; -1: when an event comes.
+   * Reads what is there and what the ring has room for; of a person's keys, what a full ring has no room for is lost,
+   * so that the escape key always works. Ms after which to call again; -1: when an event comes.
    */
   pump(): number {
     if (this.#fd < 0 || this.#ended) return -1;
