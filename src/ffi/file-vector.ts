@@ -2,7 +2,7 @@
  * Reading and writing of files from and to host memory piece by piece, and what else a disk does to a file. Results are
  * those of the system calls; a failure is minus the errno, and nothing is thrown.
  */
-import { errno, libc } from "./libc.ts";
+import { Errno, errno, libc } from "./libc.ts";
 
 /** linux/fs.h: the data is on stable storage when the write returns. */
 export const RWF_DSYNC = 2;
@@ -36,4 +36,19 @@ export function dataSync(fd: number): number {
 /** fallocate(2). */
 export function allocateRange(fd: number, mode: number, offset: number, length: number): number {
   return outcome(libc.fallocate(fd, mode, offset, length));
+}
+
+/** The calls above, for those who are handed them. */
+export interface FileCalls {
+  readonly readVector: typeof readVector;
+  readonly writeVector: typeof writeVector;
+  readonly dataSync: typeof dataSync;
+  readonly allocateRange: typeof allocateRange;
+}
+export const fileCalls: FileCalls = { readVector, writeVector, dataSync, allocateRange };
+
+/** Whether room can be given back of a file, tried where it has none: at `end`, its size in whole pages or more. */
+export function canPunch(fd: number, end: number): boolean {
+  const result = allocateRange(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, end, 4096);
+  return result !== -Errno.EOPNOTSUPP && result !== -Errno.ENOSYS;
 }

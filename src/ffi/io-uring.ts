@@ -233,3 +233,11 @@ function refusal(fd: number, wanted: number, got: number, has: number): SystemEr
   }
   return undefined;
 }
+
+/** What a user of a ring needs of it. */
+export type RequestRing = Pick<
+  IoUring,
+  | ("fd" | "token" | "result")
+  | ("read" | "write" | "readv" | "writev" | "dataSync" | "allocate")
+  | ("submit" | "next" | "close")
+>;

@@ -4,6 +4,7 @@
  * allocated. The segments are at the same time an iovec table, for readv(2) and writev(2) as they are.
  */
 import { Block } from "../../ffi/block.ts";
+import { iovecBytes, iovecWords, putIovec } from "../../ffi/iovec.ts";
 import { GuestFault } from "./guest-fault.ts";
 import type { GuestWindows } from "./guest-windows.ts";
 
@@ -11,9 +12,6 @@ import type { GuestWindows } from "./guest-windows.ts";
 export const maxSegments = 1024;
 /** Most bytes of a chain (virtio 1.2 section 2.7.5). */
 const maxBytes = 2 ** 32;
-/** struct iovec of sys/uio.h: base and length, 64 bits each. */
-export const iovecBytes = 16;
-export const iovecWords = iovecBytes / 4;
 const [readableCount, writableCount, readableBytes, writableBytes, found] = [0, 1, 2, 3, 4];
 const highUnit = 0x1_0000_0000;
 
@@ -138,13 +136,4 @@ export class Chain {
     this.sums[found] = left;
     return segment;
   }
-}
-
-/** Writes one struct iovec; `length` is below 2^32. */
-export function putIovec(words: Uint32Array, at: number, base: number, length: number): void {
-  const high = Math.floor(base / highUnit);
-  words[at] = base - high * highUnit;
-  words[at + 1] = high;
-  words[at + 2] = length;
-  words[at + 3] = 0;
 }

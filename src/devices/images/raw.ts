@@ -1,0 +1,225 @@
+/**
+ * A raw image: byte n of the disk is byte n of a file or block device. By io_uring, or, without a ring, by preadv2(2) and
+ * pwritev2(2), which end before `turn` returns.
+ */
+import { Block } from "../../ffi/block.ts";
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  type FileCalls,
+  fileCalls,
+  RWF_DSYNC,
+} from "../../ffi/file-vector.ts";
+import type { RequestRing } from "../../ffi/io-uring.ts";
+import { Errno } from "../../ffi/libc.ts";
+import type { DiskImage, ImageClient } from "./disk-image.ts";
+import type { Transfers } from "./transfers.ts";
+
+/** What a slot is at. A step that the host does not know is followed by the next way to the same end. */
+const Step = {
+  read: 0,
+  write: 1,
+  flush: 2,
+  discard: 3,
+  punch: 4,
+  zeroRange: 5,
+  writeZeroes: 6,
+  /** What a durable request ends with, where its steps do not reach stable storage themselves. */
+  settle: 7,
+} as const;
+const punchMode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+const zeroMode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+const zeroBytes = 65536;
+const pageBytes = 4096;
+/** How often a request that was interrupted is tried again. */
+const maxTries = 100;
+
+export class RawImage implements DiskImage {
+  readonly fd: number;
+  private readonly steps: Uint8Array;
+  private readonly durable: Uint8Array;
+  private readonly tries: Uint8Array;
+  /** Without a ring: slots that have been begun, and how many. */
+  private readonly begun: Uint32Array;
+  private readonly begunCount = new Uint32Array(1);
+  /** Zeroes to write, aligned for O_DIRECT. */
+  private readonly zeroes = new Block(zeroBytes + pageBytes);
+  private readonly zeroAddress = Math.ceil(this.zeroes.address / pageBytes) * pageBytes;
+
+  /** The ring has an entry for each slot. The image takes over the ring, and `file`, an open file's descriptor. */
+  constructor(
+    readonly file: number,
+    readonly transfers: Transfers,
+    readonly client: ImageClient,
+    readonly ring: RequestRing | undefined,
+    readonly calls: FileCalls = fileCalls,
+  ) {
+    this.fd = ring?.fd ?? -1;
+    this.steps = new Uint8Array(transfers.slots);
+    this.durable = new Uint8Array(transfers.slots);
+    this.tries = new Uint8Array(transfers.slots);
+    this.begun = new Uint32Array(transfers.slots);
+  }
+
+  read(slot: number): void {
+    this.begin(slot, Step.read, false);
+  }
+
+  write(slot: number, durable: boolean): void {
+    this.begin(slot, Step.write, durable);
+  }
+
+  flush(slot: number): void {
+    this.begin(slot, Step.flush, false);
+  }
+
+  discard(slot: number): void {
+    this.begin(slot, Step.discard, false);
+  }
+
+  writeZeroes(slot: number, unmap: boolean, durable: boolean): void {
+    this.begin(slot, unmap ? Step.punch : Step.zeroRange, durable);
+  }
+
+  turn(): void {
+    if (this.ring) this.turnRing(this.ring);
+    else this.turnCalls();
+  }
+
+  close(): void {
+    this.ring?.close();
+  }
+
+  private begin(slot: number, step: number, durable: boolean): void {
+    this.steps[slot] = step;
+    this.durable[slot] = durable ? 1 : 0;
+    this.tries[slot] = 0;
+    if (this.ring) this.queue(this.ring, slot);
+    else this.begun[this.begunCount[0]!++] = slot;
+  }
+
+  private turnRing(ring: RequestRing): void {
+    let again = true;
+    while (again) {
+      again = false;
+      ring.submit();
+      while (ring.next()) {
+        if (!this.goesOn(ring.token, ring.result)) continue;
+        this.queue(ring, ring.token);
+        again = true;
+      }
+    }
+  }
+
+  private turnCalls(): void {
+    for (let i = 0; i < this.begunCount[0]!; i++) {
+      const slot = this.begun[i]!;
+      while (this.goesOn(slot, this.call(slot)));
+    }
+    this.begunCount[0] = 0;
+  }
+
+  private queue(ring: RequestRing, slot: number): void {
+    const { transfers, file: fd } = this;
+    const offset = transfers.offsets[slot]!;
+    const count = transfers.count(slot);
+    switch (this.steps[slot]) {
+      case Step.read:
+        if (count > 1) ring.readv(fd, transfers.iovecs(slot), count, offset, slot);
+        else ring.read(fd, transfers.firstBase(slot), transfers.firstLength(slot), offset, slot);
+        return;
+      case Step.write:
+      case Step.writeZeroes: {
+        const flags = this.writeFlags(slot);
+        if (count > 1) {
+          ring.writev(fd, transfers.iovecs(slot), count, offset, flags, slot);
+        } else {
+          const base = transfers.firstBase(slot);
+          ring.write(fd, base, transfers.firstLength(slot), offset, flags, slot);
+        }
+        return;
+      }
+      case Step.flush:
+      case Step.settle:
+        ring.dataSync(fd, slot);
+        return;
+      default:
+        ring.allocate(fd, this.mode(slot), offset, transfers.left[slot]!, slot);
+    }
+  }
+
+  private call(slot: number): number {
+    const { transfers, file: fd } = this;
+    const offset = transfers.offsets[slot]!;
+    const iovecs = transfers.iovecs(slot);
+    const count = transfers.count(slot);
+    switch (this.steps[slot]) {
+      case Step.read:
+        return this.calls.readVector(fd, iovecs, count, offset);
+      case Step.write:
+      case Step.writeZeroes:
+        return this.calls.writeVector(fd, iovecs, count, offset, this.writeFlags(slot));
+      case Step.flush:
+      case Step.settle:
+        return this.calls.dataSync(fd);
+      default:
+        return this.calls.allocateRange(fd, this.mode(slot), offset, transfers.left[slot]!);
+    }
+  }
+
+  private writeFlags(slot: number): number {
+    return this.durable[slot] === 1 ? RWF_DSYNC : 0;
+  }
+
+  private mode(slot: number): number {
+    return this.steps[slot] === Step.zeroRange ? zeroMode : punchMode;
+  }
+
+  /** Takes a step's result; true when the slot has another step to make, else it has ended. */
+  private goesOn(slot: number, result: number): boolean {
+    if (result < 0) return this.goesOnAfter(slot, -result);
+    const step = this.steps[slot]!;
+    if (step === Step.read || step === Step.write || step === Step.writeZeroes) {
+      // nothing moved: the file has been cut short, or the device is full
+      if (result === 0) return this.end(slot, Errno.EIO);
+      this.transfers.advance(slot, result);
+      if (this.transfers.left[slot]! <= 0) return this.end(slot, 0);
+      if (this.transfers.count(slot) === 0) this.layZeroes(slot);
+      return true;
+    }
+    const settles = step === Step.punch || step === Step.zeroRange;
+    if (!settles || this.durable[slot] === 0) return this.end(slot, 0);
+    this.steps[slot] = Step.settle;
+    return true;
+  }
+
+  private goesOnAfter(slot: number, error: number): boolean {
+    if (error === Errno.EINTR || error === Errno.EAGAIN) {
+      return ++this.tries[slot]! < maxTries || this.end(slot, error);
+    }
+    const unknown = error === Errno.EOPNOTSUPP || error === Errno.ENOSYS || error === Errno.EINVAL;
+    switch (unknown ? this.steps[slot] : undefined) {
+      case Step.discard: // a hint, and it may be ignored
+        return this.end(slot, 0);
+      case Step.punch:
+        this.steps[slot] = Step.zeroRange;
+        return true;
+      case Step.zeroRange:
+        this.steps[slot] = Step.writeZeroes;
+        this.layZeroes(slot);
+        return true;
+      default:
+        return this.end(slot, error);
+    }
+  }
+
+  private layZeroes(slot: number): void {
+    this.transfers.repeat(slot, this.zeroAddress, zeroBytes);
+  }
+
+  private end(slot: number, error: number): false {
+    this.client.ended(slot, error);
+    return false;
+  }
+}

@@ -1,0 +1,33 @@
+/**
+ * A backend knows how to move the data of one device type, and nothing of PCI or registers. It runs on an I/O worker
+ * (or in a process of its own behind a vhost-user socket) and meets the guest in the queues alone.
+ */
+import type { Virtqueue } from "./queue.ts";
+
+/** What a backend's host does for it. */
+export interface BackendHost {
+  /** Calls `ready(events)` on the worker when a descriptor has one of epoll's `events`. Level-triggered. */
+  watch(fd: number, events: number, ready: (events: number) => void): void;
+  unwatch(fd: number): void;
+  /** Queue `index` has used buffers, and the driver asked to be told (`Virtqueue.needsCall`). Once for a batch. */
+  call(index: number): void;
+  /** The device's configuration space has changed: the guest is told. */
+  configChanged(): void;
+  /** A line for the log. */
+  warn(text: string): void;
+}
+
+/** One device's backend. Every method is called on its worker. */
+export interface Backend {
+  /** The driver is ready: `queues` are those it enabled, by number; `features` the bits it accepted. */
+  start(queues: readonly (Virtqueue | undefined)[], features: bigint): void;
+  /** The driver has something in queue `index`. Never blocks. */
+  kicked(index: number): void;
+  /**
+   * Stands still: nothing in flight may touch guest memory afterwards. True when that is so already; false when
+   * requests are in flight, and `quiet` is called when the last one has ended. The queues are gone then.
+   */
+  stop(quiet: () => void): boolean;
+  /** Frees descriptors and mappings. */
+  close(): void;
+}

@@ -1,0 +1,223 @@
+/**
+ * One queue of the block device: its requests (virtio 1.2 section 5.2.6), each in a slot while the image has it in hand. A
+ * request's data moves between guest pages and the image by system calls alone; here its header is read and its status
+ * written, wherever the driver split them.
+ */
+import type { DiskImage } from "../images/disk-image.ts";
+import type { Transfers } from "../images/transfers.ts";
+import {
+  BlockCounter,
+  BlockRequest,
+  type BlockSpec,
+  BlockStatus,
+  idBytes,
+  maxRangeSectors,
+  sectorBytes,
+  unmapFlag,
+  VirtioBlkDiscardWriteZeroes,
+  VirtioBlkOuthdr,
+} from "./block-config.ts";
+import type { Virtqueue } from "./queue.ts";
+
+const { size: headerBytes, offsets: headerAt } = VirtioBlkOuthdr;
+const { size: rangeBytes, offsets: rangeAt } = VirtioBlkDiscardWriteZeroes;
+const highUnit = 0x1_0000_0000;
+/** Words of a queue's state: free slots, and 1 where it has chains left that found none. */
+const [freeCount, waiting] = [0, 1];
+
+/** What all queues of a device have in common. */
+export interface BlockParts {
+  readonly spec: BlockSpec;
+  readonly image: DiskImage;
+  readonly transfers: Transfers;
+  readonly counters: Float64Array;
+  /** What GET_ID answers. */
+  readonly id: Uint8Array;
+  /** Whether a write must be stable before it ends, and what the driver accepted. */
+  readonly durable: boolean;
+  readonly discards: boolean;
+  readonly zeroes: boolean;
+}
+
+export class BlockQueue {
+  private readonly state = new Uint32Array(2);
+  /** The free slots are the first `freeCount` of these. */
+  private readonly free: Uint32Array;
+  /** By slot of this queue: the chain's head, where its status byte is, and how many bytes have room before it. */
+  private readonly heads: Uint16Array;
+  private readonly statuses: Float64Array;
+  private readonly rooms: Float64Array;
+  /** Of those, how many the request fills if it succeeds. */
+  private readonly fills: Float64Array;
+
+  /** The queue has the image's slots `first` to `first + depth - 1`. */
+  constructor(
+    readonly queue: Virtqueue,
+    readonly first: number,
+    readonly depth: number,
+    readonly parts: BlockParts,
+  ) {
+    this.free = Uint32Array.from({ length: depth }, (_, i) => first + i);
+    this.state[freeCount] = depth;
+    this.heads = new Uint16Array(depth);
+    this.statuses = new Float64Array(depth);
+    this.rooms = new Float64Array(depth);
+    this.fills = new Float64Array(depth);
+  }
+
+  /** Requests are in hand. */
+  get busy(): boolean {
+    return this.state[freeCount]! < this.depth;
+  }
+
+  /** There are chains left, and slots for them. */
+  get canGoOn(): boolean {
+    return this.state[waiting] === 1 && this.state[freeCount]! > 0;
+  }
+
+  /** Takes chains until there are no more of them, or no more slots. Throws GuestFault. */
+  work(): void {
+    const { queue, state } = this;
+    queue.pauseKicks();
+    state[waiting] = 0;
+    for (;;) {
+      let head = -1;
+      while (state[freeCount]! > 0 && (head = queue.next()) >= 0) this.begin(head);
+      this.parts.image.turn();
+      queue.flush();
+      if (state[freeCount] === 0) {
+        state[waiting] = 1;
+        return;
+      }
+      if (head < 0 && queue.armKick()) return;
+    }
+  }
+
+  private begin(head: number): void {
+    const { chain } = this.queue;
+    if (chain.writableBytes === 0) {
+      this.queue.complete(head, 0); // nowhere to put a status
+      return;
+    }
+    const { image, counters, discards, zeroes } = this.parts;
+    const slot = this.free[--this.state[freeCount]!]!;
+    const room = chain.writableBytes - 1;
+    const own = slot - this.first;
+    this.heads[own] = head;
+    this.statuses[own] = chain.writableAt(room);
+    this.rooms[own] = room;
+    this.fills[own] = 0;
+    if (chain.readableBytes < headerBytes) {
+      this.finish(slot, BlockStatus.IOERR);
+      return;
+    }
+    switch (chain.readUint32(headerAt.type)) {
+      case BlockRequest.IN:
+        this.fills[own] = room;
+        this.transfer(slot, false, 0, room);
+        return;
+      case BlockRequest.OUT:
+        this.transfer(slot, true, headerBytes, chain.readableBytes - headerBytes);
+        return;
+      case BlockRequest.FLUSH:
+        counters[BlockCounter.flush_ops]!++;
+        image.flush(slot);
+        return;
+      case BlockRequest.GET_ID:
+        this.giveId(slot, room);
+        return;
+      case BlockRequest.DISCARD:
+        if (discards) this.range(slot, 0);
+        else this.finish(slot, BlockStatus.UNSUPP);
+        return;
+      case BlockRequest.WRITE_ZEROES:
+        if (zeroes) this.range(slot, unmapFlag);
+        else this.finish(slot, BlockStatus.UNSUPP);
+        return;
+      default:
+        this.finish(slot, BlockStatus.UNSUPP);
+    }
+  }
+
+  /** IN and OUT: `length` bytes of the chain from `skip` on. */
+  private transfer(slot: number, write: boolean, skip: number, length: number): void {
+    const { spec, transfers, image, counters, durable } = this.parts;
+    const { chain } = this.queue;
+    const sector = this.readAddr(headerAt.sector);
+    const refused = write && spec.readonly;
+    if (refused || length % sectorBytes !== 0 || !this.holds(sector, length / sectorBytes)) {
+      this.finish(slot, BlockStatus.IOERR);
+      return;
+    }
+    const word = transfers.wordOf(slot);
+    const count = chain.gather(!write, skip, length, transfers.words, word, transfers.segments);
+    if (count <= 0) {
+      this.finish(slot, count === 0 ? BlockStatus.OK : BlockStatus.IOERR);
+      return;
+    }
+    transfers.set(slot, sector * sectorBytes, length, count);
+    counters[write ? BlockCounter.write_ops : BlockCounter.read_ops]!++;
+    counters[write ? BlockCounter.write_bytes : BlockCounter.read_bytes]! += length;
+    if (write) image.write(slot, durable);
+    else image.read(slot);
+  }
+
+  /** DISCARD, which takes no flags, and WRITE_ZEROES, of one range. */
+  private range(slot: number, allowedFlags: number): void {
+    const { spec, transfers, image, counters, durable } = this.parts;
+    const { chain } = this.queue;
+    if (chain.readableBytes !== headerBytes + rangeBytes) {
+      this.finish(slot, BlockStatus.IOERR);
+      return;
+    }
+    const sector = this.readAddr(headerBytes + rangeAt.sector);
+    const count = chain.readUint32(headerBytes + rangeAt.num_sectors);
+    const flags = chain.readUint32(headerBytes + rangeAt.flags);
+    if ((flags & ~allowedFlags) !== 0) {
+      this.finish(slot, BlockStatus.UNSUPP);
+    } else if (count > maxRangeSectors || !this.holds(sector, count)) {
+      this.finish(slot, BlockStatus.IOERR);
+    } else if (count === 0) {
+      this.finish(slot, BlockStatus.OK);
+    } else {
+      transfers.set(slot, sector * sectorBytes, count * sectorBytes, 0);
+      if (allowedFlags === 0) {
+        counters[BlockCounter.discard_ops]!++;
+        image.discard(slot);
+      } else {
+        counters[BlockCounter.write_zeroes_ops]!++;
+        image.writeZeroes(slot, (flags & unmapFlag) !== 0 && spec.discard, durable);
+      }
+    }
+  }
+
+  private giveId(slot: number, room: number): void {
+    const { queue, parts } = this;
+    const length = Math.min(room, idBytes);
+    for (let i = 0; i < length; i++) {
+      queue.windows.setUint8(queue.chain.writableAt(i), parts.id[i]!);
+    }
+    this.fills[slot - this.first] = length;
+    this.finish(slot, BlockStatus.OK);
+  }
+
+  /** Writes the status, gives the chain back, and frees the slot. */
+  finish(slot: number, status: number): void {
+    const own = slot - this.first;
+    if (status !== BlockStatus.OK) this.parts.counters[BlockCounter.errors]!++;
+    this.queue.windows.setUint8(this.statuses[own]!, status);
+    // what is written counts from the first byte without a gap; the status is the last
+    const filled = status === BlockStatus.OK ? this.fills[own]! : 0;
+    this.queue.complete(this.heads[own]!, filled === this.rooms[own] ? filled + 1 : filled);
+    this.free[this.state[freeCount]!++] = slot;
+  }
+
+  private holds(sector: number, count: number): boolean {
+    return sector + count <= this.parts.spec.sectors;
+  }
+
+  private readAddr(offset: number): number {
+    const { chain } = this.queue;
+    return chain.readUint32(offset + 4) * highUnit + chain.readUint32(offset);
+  }
+}

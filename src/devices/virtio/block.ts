@@ -1,0 +1,167 @@
+/**
+ * The block device's backend (virtio 1.2 section 5.2): its queues, the image behind them, and how they start and stop.
+ */
+import { IoUring, type RequestRing } from "../../ffi/io-uring.ts";
+import { errnoName, SystemError } from "../../ffi/libc.ts";
+import type { DiskImage, ImageClient } from "../images/disk-image.ts";
+import { RawImage } from "../images/raw.ts";
+import { Transfers } from "../images/transfers.ts";
+import type { Backend, BackendHost } from "./backend.ts";
+import {
+  BlockFeature,
+  type BlockSpec,
+  BlockStatus,
+  blockCounters,
+  idBytes,
+  queueDepth,
+  segMax,
+  VirtioBlkConfig,
+} from "./block-config.ts";
+import { type BlockParts, BlockQueue } from "./block-queue.ts";
+import type { Virtqueue } from "./queue.ts";
+
+const epollIn = 1;
+/** Flags of the backend: what the driver accepted, and where it stands. */
+const [wceChosen, alwaysDurable, discardChosen, zeroesChosen, stopping, warned] = [
+  0, 1, 2, 3, 4, 5,
+];
+
+/** Makes the image of a disk; the ring, if there is one, has an entry for each slot and is the image's from now on. */
+export type ImageOpener = (
+  spec: BlockSpec,
+  transfers: Transfers,
+  client: ImageClient,
+  ring: RequestRing | undefined,
+) => DiskImage;
+
+const openRaw: ImageOpener = ({ fd }, transfers, client, ring) =>
+  new RawImage(fd, transfers, client, ring);
+
+export class BlockBackend implements Backend, ImageClient, BlockParts {
+  readonly transfers: Transfers;
+  readonly image: DiskImage;
+  readonly id = new Uint8Array(idBytes);
+  private readonly queues: (BlockQueue | undefined)[] = [];
+  private readonly flags = new Uint8Array(6);
+  private readonly depth: number;
+  /** Who waits for the requests in hand to end. */
+  private readonly quiet: (() => void)[] = [];
+
+  /** `config` is configuration space in shared memory, `counters` where to count (see BlockCounter). */
+  constructor(
+    readonly spec: BlockSpec,
+    readonly host: BackendHost,
+    readonly config: Uint8Array,
+    readonly counters: Float64Array = new Float64Array(blockCounters),
+    openImage: ImageOpener = openRaw,
+  ) {
+    this.depth = queueDepth(spec.queueSize);
+    const slots = spec.queues * this.depth;
+    this.transfers = new Transfers(slots, segMax(spec.queueSize) + 2);
+    this.id.set(new TextEncoder().encode(spec.serial).subarray(0, idBytes));
+    this.image = openImage(spec, this.transfers, this, this.openRing(slots));
+    if (this.image.fd >= 0) host.watch(this.image.fd, epollIn, () => this.imageReady());
+  }
+
+  start(queues: readonly (Virtqueue | undefined)[], features: bigint): void {
+    const has = (bit: number) => ((features >> BigInt(bit)) & 1n) === 1n;
+    const { flags, depth } = this;
+    const wce = has(BlockFeature.CONFIG_WCE);
+    flags[wceChosen] = wce ? 1 : 0;
+    // a driver that cannot flush gets a disk that need not be flushed (section 5.2.6.2)
+    const durable = !has(BlockFeature.FLUSH) || (!wce && !this.spec.writeback);
+    flags[alwaysDurable] = durable ? 1 : 0;
+    flags[discardChosen] = has(BlockFeature.DISCARD) ? 1 : 0;
+    flags[zeroesChosen] = has(BlockFeature.WRITE_ZEROES) ? 1 : 0;
+    flags[stopping] = 0;
+    for (let index = 0; index < this.spec.queues; index++) {
+      const queue = queues[index];
+      this.queues[index] = queue && new BlockQueue(queue, index * depth, depth, this);
+    }
+  }
+
+  kicked(index: number): void {
+    if (this.flags[stopping] === 1) return;
+    try {
+      this.queues[index]?.work();
+    } finally {
+      // also when a chain was broken: those before it go their way
+      this.image.turn();
+      this.flush();
+    }
+  }
+
+  stop(quiet: () => void): boolean {
+    this.flags[stopping] = 1;
+    if (this.busy) {
+      this.quiet.push(quiet);
+      return false;
+    }
+    this.queues.fill(undefined);
+    return true;
+  }
+
+  close(): void {
+    if (this.image.fd >= 0) this.host.unwatch(this.image.fd);
+    this.image.close();
+  }
+
+  ended(slot: number, error: number): void {
+    if (error !== 0 && this.flags[warned] === 0) {
+      this.flags[warned] = 1;
+      this.host.warn(`the image gives I/O errors; the first is ${errnoName(error)}`);
+    }
+    const queue = this.queues[Math.floor(slot / this.depth)]!;
+    queue.finish(slot, error === 0 ? BlockStatus.OK : BlockStatus.IOERR);
+  }
+
+  get durable(): boolean {
+    if (this.flags[alwaysDurable] === 1) return true;
+    if (this.flags[wceChosen] === 0) return false;
+    return Atomics.load(this.config, VirtioBlkConfig.offsets.wce) === 0;
+  }
+
+  get discards(): boolean {
+    return this.flags[discardChosen] === 1;
+  }
+
+  get zeroes(): boolean {
+    return this.flags[zeroesChosen] === 1;
+  }
+
+  /** Throws GuestFault, as `kicked` does: queues that waited for slots go on. */
+  private imageReady(): void {
+    try {
+      this.image.turn();
+      if (this.flags[stopping] === 1) return;
+      for (let index = 0; index < this.queues.length; index++) {
+        if (this.queues[index]?.canGoOn) this.queues[index]!.work();
+      }
+    } finally {
+      this.image.turn();
+      this.flush();
+      if (this.flags[stopping] === 1 && !this.busy) this.nowQuiet();
+    }
+  }
+
+  private nowQuiet(): void {
+    this.queues.fill(undefined);
+    this.quiet.pop()?.();
+  }
+
+  private get busy(): boolean {
+    return this.queues.some((queue) => queue?.busy);
+  }
+
+  private flush(): void {
+    for (let index = 0; index < this.queues.length; index++) this.queues[index]?.queue.flush();
+  }
+
+  private openRing(slots: number): IoUring | undefined {
+    if (!this.spec.uring) return undefined;
+    const ring = IoUring.open(slots);
+    if (!(ring instanceof SystemError)) return ring;
+    this.host.warn(`no io_uring (${ring.message}): preadv2 and pwritev2 are used`);
+    return undefined;
+  }
+}
