@@ -36,7 +36,7 @@ export interface GuestEvent {
   readonly timestamp: { readonly secs: number; readonly nanos: number };
   readonly source: string;
   readonly event: string;
-  readonly properties: Readonly<Record<string, unknown>> | null;
+  readonly properties: { readonly code?: number } | null;
 }
 
 export interface GuestRun {
@@ -46,6 +46,8 @@ export interface GuestRun {
   readonly stderr: string;
   /** "vm/reset", "guest/userspace", … in order. */
   readonly events: readonly string[];
+  /** What the guest wrote to the debug port. */
+  readonly codes: readonly number[];
   /** The files that the run left in its folder, by name. */
   readonly files: Readonly<Record<string, string>>;
 }
@@ -149,15 +151,18 @@ export async function runGuest(name: string, options: GuestOptions = {}): Promis
       `${name}: the run failed (${code}): ${output}\nevents:\n${tail(events)}\nstderr:\n${tail(stderr)}\nstdout:\n${tail(stdout)}`,
     );
   }
-  const lines = events.split("\n").filter(Boolean);
+  const told: GuestEvent[] = events
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
   return {
     code: Number(status),
     stdout: stdout.replaceAll("\r\n", "\n"),
     stderr,
-    events: lines.map((line) => {
-      const { source, event } = JSON.parse(line) as GuestEvent;
-      return `${source}/${event}`;
-    }),
+    events: told.map(({ source, event }) => `${source}/${event}`),
+    codes: told.flatMap(({ source, properties }) =>
+      source === "guest" && properties?.code !== undefined ? [properties.code] : [],
+    ),
     files,
   };
 }

@@ -1,0 +1,157 @@
+/**
+ * The guests that the tests look at. A boot takes seconds in the lab, so each shows many things: its
+ * kernel, its processors, its memory, its serial port and the way it ends are chosen to go together.
+ */
+
+import { cache, kernelFile } from "../lab/paths.ts";
+import { shared } from "./guest.ts";
+import { writeInitramfs } from "./initramfs/build.ts";
+
+/** What every guest says of itself; `ready` is the last line, and code 0x90 tells it without a console. */
+const said = (...more: string[]) =>
+  [
+    "echo release $(uname -r)",
+    "grep ' _text$' /proc/kallsyms",
+    "echo cpus $(nproc)",
+    ...more,
+    "echo guest-ready",
+    "printf '\\220' | debug-port",
+  ].join("\n");
+
+const topology =
+  "cd /sys/devices/system/cpu; for i in cpu[0-9]*; do (cd $i/topology; echo $i " +
+  "threads $(cat thread_siblings_list) core $(cat core_id) package $(cat physical_package_id)); done";
+const memoryMap = "dmesg | grep -o 'BIOS-e820: .*'; grep MemTotal /proc/meminfo";
+
+/** What is known of the process from outside, once the guest is ready: its mappings. */
+const mappings =
+  "await_code 144 && cat /proc/$chv/maps >maps && grep -A 3 -h rw /proc/$chv/smaps >smaps";
+
+/** A file of the lab's memory that stands for guest RAM. */
+const ramFile = `/dev/shm/chv-e2e-${process.pid}`;
+export const addedFiles = {
+  "etc/e2e/greeting": "hello from the initramfs\n",
+  "etc/e2e/numbers": Uint8Array.from({ length: 1_000_003 }, (_, index) => (index * index) >> 7),
+};
+
+function initramfsWithFiles(): string {
+  const file = `${cache}/e2e/added.cpio`;
+  writeInitramfs(file, { files: addedFiles });
+  return file;
+}
+
+/** chv unpacks the kernel; two of four processors; a pipe types into its shell; power-off. */
+export const bzImage = shared("bzimage", () => ({
+  kernel: kernelFile("6.12-cloud", "vmlinuz"),
+  initramfs: initramfsWithFiles(),
+  run: said(
+    "dmesg | grep -iE 'allow|hotplug CPUs'",
+    topology,
+    "cat /proc/interrupts",
+    "cat /etc/e2e/greeting; sha256sum /etc/e2e/numbers",
+  ),
+  end: "shell",
+  more: ["--cpus", "boot=2,max=4,topology=2:2:1:1", "-vv"],
+  input:
+    "await_text stdout guest-ready; echo 'echo typed by the pipe $((6*7))'; await_text stdout 'typed by the pipe 42'; echo poweroff -f",
+}));
+
+/** The kernel unpacks itself; its serial port is a file, so is its RAM; SIGINT. */
+export const ownDecompressor = shared("own-decompressor", () => ({
+  kernel: kernelFile("6.12-cloud", "vmlinuz"),
+  run: said(),
+  end: "shell",
+  serial: "file=serial",
+  more: ["--kernel-entry", "bzimage", "--memory", `size=256M,file=${ramFile},shared=on`],
+  drive: `
+    ${mappings} && stat -c '%s %b' ${ramFile} >ram || return
+    kill -INT $chv`,
+  after: `rm -f ${ramFile}`,
+}));
+
+/** chv unpacks the kernel; a pty that is opened late; RAM in a memfd; a JSON log in a file; SIGTERM. */
+export const pty = shared("pty", () => ({
+  kernel: kernelFile("6.12-cloud", "vmlinuz"),
+  run: said(),
+  end: "shell",
+  serial: "pty",
+  more: [
+    ...["--kernel-entry", "direct", "--memory", "size=256M,shared=on"],
+    ...["-vv", "--log-format", "json", "--log-file", "log"],
+  ],
+  drive: `
+    ${mappings} || return
+    path=$(await_text log '--serial pty: ' && grep -o '/dev/pts/[0-9]*' log | head -n 1) || return
+    talk "$path,raw,echo=0" || return
+    kill -TERM $chv`,
+}));
+
+/** The ELF by its PVH entry; a socket that is connected to late, twice; RAM in a folder; SIGTERM. */
+export const socket = shared("socket", () => ({
+  run: said(),
+  words: "nokaslr",
+  end: "shell",
+  serial: "socket=serial.sock",
+  more: ["--memory", "size=256M,file=/dev/shm"],
+  drive: `
+    ${mappings} || return
+    talk UNIX-CONNECT:serial.sock && talk UNIX-CONNECT:serial.sock second || return
+    kill -TERM $chv`,
+}));
+
+/** A bzImage whose kernel is LZ4, huge pages from the host's pool, power-off. */
+export const older = shared("older", () => ({
+  kernel: kernelFile("6.1-cloud", "vmlinuz"),
+  run: said(),
+  before: `
+    pool=/proc/sys/vm/nr_hugepages
+    before=$(cat $pool)
+    echo $((before + 128)) >$pool`,
+  more: ["--memory", "size=256M,hugepages=on"],
+  drive: `${mappings}; grep HugePages_ /proc/meminfo >pool`,
+  after: "echo $before >$pool",
+}));
+
+/** Four processors, and RAM on both sides of the hole. */
+export const olderElf = shared("older-elf", () => ({
+  kernel: kernelFile("6.1-cloud", "vmlinux"),
+  run: said(topology, memoryMap, "cat /proc/interrupts"),
+  more: ["--cpus", "boot=4,topology=2:2:1:1", "--memory", "5G"],
+}));
+
+export const large = shared("large", () => ({
+  run: said(memoryMap),
+  words: "mem=2G",
+  more: ["--memory", "128G"],
+}));
+
+/** Without ACPI there is no power-off. */
+export const noAcpi = shared("no-acpi", () => ({
+  kernel: kernelFile("6.12-generic", "vmlinux"),
+  run: said("cat /proc/interrupts", "dmesg | grep -iE 'MPTABLE|acpi'"),
+  words: "acpi=off",
+  end: "shell",
+  more: ["--cpus", "2"],
+  drive: "await_text stdout guest-ready && kill -TERM $chv",
+}));
+
+/** Five reboots: the guest asks what to do each time it is up. */
+export const reboots = shared("reboots", () => ({
+  run: "echo guest-ready; read answer; [ $answer = off ] || reboot -f",
+  input: `
+    for i in 1 2 3 4 5; do await_text stdout guest-ready $i || exit; echo again; done
+    await_text stdout guest-ready 6 && echo off`,
+}));
+
+export const panicked = shared("panicked", () => ({
+  run: "grep -q 1 /proc/sys/kernel/sysrq || echo 1 >/proc/sys/kernel/sysrq",
+  end: "panic",
+  serial: "null",
+  drive: `await_text events '"event":"reset"' && kill -TERM $chv`,
+}));
+
+/** No serial port at all: the guest says by codes 0x91 and 0x92 whether it has one. */
+export const noSerial = shared("no-serial", () => ({
+  run: "if grep -q 16550A /proc/tty/driver/serial; then printf '\\221'; else printf '\\222'; fi | debug-port",
+  serial: "off",
+}));
