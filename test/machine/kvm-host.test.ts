@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { Open, open } from "../../src/ffi/file.ts";
 import { SystemError } from "../../src/ffi/libc.ts";
 import { KvmError, openHostKvm } from "../../src/machine/kvm-host.ts";
-import { openFiles } from "./proc.ts";
+import { leftOpen, openFiles } from "./proc.ts";
 
 function failure(opener: () => number): string {
   const before = openFiles();
@@ -12,7 +12,7 @@ function failure(opener: () => number): string {
   } catch (error) {
     expect(error).toBeInstanceOf(KvmError);
     expect((error as KvmError).exitCode).toBe(241);
-    expect(openFiles()).toEqual(before);
+    expect(leftOpen(before)).toEqual([]);
     return (error as Error).message;
   }
   return "usable";

@@ -14,6 +14,23 @@ export function openFiles(): string[] {
     .toSorted();
 }
 
+/**
+ * Descriptors that are open now and were not `before`. The runtime closes some of its own (of threads and processes that
+ * have ended) a little later than one sees the end; what stays for a second has been left.
+ */
+export function leftOpen(before: readonly string[]): string[] {
+  for (let tries = 100; ; tries--) {
+    const known = [...before];
+    const added = openFiles().filter((file) => {
+      const at = known.indexOf(file);
+      if (at >= 0) known.splice(at, 1);
+      return at < 0;
+    });
+    if (added.length === 0 || tries === 0) return added;
+    Bun.sleepSync(10);
+  }
+}
+
 /** The lines of /proc/self/maps that hold `address`. */
 export function mappingsOf(address: number, length: number): string[] {
   return readFileSync("/proc/self/maps", "utf8")

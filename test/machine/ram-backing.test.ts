@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { ConfigError } from "../../src/exit-codes.ts";
 import { copyFrom, copyTo } from "../../src/ffi/memory.ts";
 import { type BackingOptions, createBacking } from "../../src/machine/ram-backing.ts";
-import { mappingsOf, openFiles, virtualKiB, vmFlags } from "./proc.ts";
+import { leftOpen, mappingsOf, openFiles, virtualKiB, vmFlags } from "./proc.ts";
 
 const MiB = 2 ** 20;
 const size = 6 * MiB;
@@ -32,7 +32,7 @@ function withBacking<T>(
   expect(backing.address % (2 * MiB)).toBe(0);
   backing.close();
   expect(mappingsOf(backing.address, size)).toEqual([]);
-  expect(openFiles()).toEqual(files);
+  expect(leftOpen(files)).toEqual([]);
   return result;
 }
 
@@ -48,7 +48,7 @@ function failure(options: Partial<BackingOptions>): string {
     expect(error).toBeInstanceOf(ConfigError);
     message = (error as Error).message;
   }
-  expect(openFiles()).toEqual(files);
+  expect(leftOpen(files)).toEqual([]);
   expect(virtualKiB() - before).toBeLessThan(huge / 1024 / 2);
   return message;
 }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { ConfigError } from "../../../src/exit-codes.ts";
 import { listenUnix } from "../../../src/ffi/unix-socket.ts";
 import { openConsole } from "../../../src/machine/console/open.ts";
-import { openFiles } from "../proc.ts";
+import { leftOpen, openFiles } from "../proc.ts";
 import { close, connect } from "./far-end.ts";
 
 const shared = mkdtempSync(join(tmpdir(), "chv-open-"));
@@ -23,7 +23,7 @@ beforeEach(() => {
 });
 afterEach(() => {
   rmSync(work, { recursive: true });
-  expect(openFiles()).toEqual(before);
+  expect(leftOpen(before)).toEqual([]);
 });
 
 type Config = Parameters<typeof openConsole>[1];

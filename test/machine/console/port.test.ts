@@ -7,7 +7,7 @@ import { EventKind } from "../../../src/bus/events.ts";
 import { Open } from "../../../src/ffi/file.ts";
 import { openPty } from "../../../src/ffi/terminal.ts";
 import { listenUnix } from "../../../src/ffi/unix-socket.ts";
-import { openFiles } from "../proc.ts";
+import { leftOpen, openFiles } from "../proc.ts";
 import {
   Console,
   close,
@@ -38,7 +38,7 @@ afterEach(() => {
   for (const release of undo.reverse()) release();
   undo = [];
   rmSync(work, { recursive: true });
-  expect(openFiles()).toEqual(filesBefore);
+  expect(leftOpen(filesBefore)).toEqual([]);
 });
 
 const made = (...parameters: ConstructorParameters<typeof Console>) =>
