@@ -25,6 +25,7 @@ export const Errno = {
   EINTR: 4,
   EIO: 5,
   EAGAIN: 11,
+  EACCES: 13,
   ENOMEM: 12,
   EBUSY: 16,
   ENODEV: 19,

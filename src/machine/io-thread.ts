@@ -6,6 +6,7 @@
 import { EventRing } from "../bus/event-ring.ts";
 import { EventKind } from "../bus/events.ts";
 import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
+import { GuestWindows } from "../devices/virtio/guest-windows.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import { Epoll, EpollSet } from "../ffi/epoll.ts";
 import { drainEventfd } from "../ffi/eventfd.ts";
@@ -13,10 +14,14 @@ import { nameThread, threadId } from "../ffi/signals.ts";
 import { type Board, buildBoard, locked } from "./board.ts";
 import { ConsolePort } from "./console/port.ts";
 import { type MachineSpec, ThreadNumber } from "./spec.ts";
+import { VirtioDeviceHost } from "./virtio-host.ts";
+import { Watcher } from "./watcher.ts";
 
-const [wakeToken, rtcToken, serialToken] = [0, 1, 16];
+const [wakeToken, rtcToken, serialToken, watcherToken] = [0, 1, 16, 64];
 /** Output is written in pieces of what came in this time. */
 const coalesceMs = 1;
+/** Windows on guest RAM keep the collector from running by itself: it is run after so many wake-ups (0.16 ms). */
+const roundsPerCollection = 65_536;
 /** How long a leaving worker waits for a slow reader of the guest's last words. */
 const farewellNs = 5e9;
 
@@ -44,6 +49,10 @@ class IoThread {
   readonly #parked = new EpollSet();
   readonly #board: Board;
   readonly #console: ConsolePort | undefined;
+  readonly #watcher: Watcher;
+  readonly #virtio: readonly VirtioDeviceHost[];
+  /** The console's output is let gather until then; 0 when it is not. */
+  #gatherUntilNs = 0;
 
   constructor(
     readonly spec: MachineSpec,
@@ -55,6 +64,8 @@ class IoThread {
     this.#parked.add(spec.ioWakeFd, Epoll.in, wakeToken);
     this.#epoll.add(spec.rtcTimerFd, Epoll.in, rtcToken);
     this.#console = this.#openConsole();
+    this.#watcher = new Watcher(this.#epoll, watcherToken);
+    this.#virtio = this.#openVirtio();
   }
 
   run(): void {
@@ -64,6 +75,7 @@ class IoThread {
     }
     this.#farewell();
     this.#console?.close();
+    for (const device of this.#virtio) device.close();
     this.#epoll.close();
     this.#parked.close();
   }
@@ -79,22 +91,41 @@ class IoThread {
   }
 
   #serve(): void {
-    while (this.control.asked === Ask.run) {
-      const wait = this.#console?.pump() ?? -1;
-      const count = this.#epoll.wait(wait);
-      for (let i = 0; i < count; i++) this.#handle(this.#epoll.tokenAt(i));
+    for (const device of this.#virtio) device.settle();
+    for (let round = 0; this.control.asked === Ask.run; round++) {
+      if (round % roundsPerCollection === 0 && this.#virtio.length > 0) Bun.gc(true);
+      const count = this.#epoll.wait(this.#pumpConsole());
+      for (let i = 0; i < count; i++) {
+        this.#handle(this.#epoll.tokenAt(i), this.#epoll.eventsAt(i));
+      }
     }
   }
 
-  #handle(token: number): void {
+  /** Moves the console's bytes, unless a line is still to gather. Ms until there is more to do, or -1. */
+  #pumpConsole(): number {
+    const console = this.#console;
+    if (!console) return -1;
+    if (this.#gatherUntilNs > 0) {
+      if (monotonicNs() < this.#gatherUntilNs) return coalesceMs;
+      this.#gatherUntilNs = 0;
+    }
+    return console.pump();
+  }
+
+  #handle(token: number, events: number): void {
     if (token === wakeToken) {
       drainEventfd(this.spec.ioWakeFd);
+      for (const device of this.#virtio) device.settle();
       // let a line gather; the ring and the transmitter bridge the time
-      if (this.control.asked === Ask.run) this.#parked.wait(coalesceMs);
+      if (this.#console && this.#gatherUntilNs === 0) {
+        this.#gatherUntilNs = monotonicNs() + coalesceMs * 1e6;
+      }
     } else if (token === rtcToken) {
       drainEventfd(this.spec.rtcTimerFd);
       const { device, lock } = this.#board.cmos;
       locked(lock, () => device.timerExpired());
+    } else if (token >= watcherToken) {
+      this.#watcher.handle(token, events);
     } else if (token >= serialToken) {
       this.#console?.handle(token - serialToken);
     }
@@ -108,6 +139,16 @@ class IoThread {
       if (!this.#console?.busy || monotonicNs() > until) return;
       this.#parked.wait(coalesceMs);
     }
+  }
+
+  /** Windows on guest RAM are opened only where a device needs them: the collector counts them as live. */
+  #openVirtio(): VirtioDeviceHost[] {
+    const functions = this.#board.virtio;
+    if (functions.length === 0) return [];
+    const windows = new GuestWindows(this.spec.ram);
+    return functions.map(
+      (device) => new VirtioDeviceHost(device, windows, this.#watcher, this.events),
+    );
   }
 
   #openConsole(): ConsolePort | undefined {

@@ -13,6 +13,7 @@ import { type BootPlan, openInput, prepareBoot } from "./boot.ts";
 import type { BootConfig } from "./config/vm.ts";
 import { openConsole } from "./console/open.ts";
 import { apicId } from "./cpuid.ts";
+import { openDisks } from "./disks.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { openHostKvm } from "./kvm-host.ts";
 import { Owned } from "./owned.ts";
@@ -20,6 +21,7 @@ import { createBacking } from "./ram-backing.ts";
 import { type MachineSpec, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
 import { applyBootState } from "./vcpu-state.ts";
+import { plug } from "./virtio-spec.ts";
 import { createVirtualMachine, topologyOf, type VirtualMachine } from "./virtual-machine.ts";
 
 /** How long a reset waits for disks that answer slowly. */
@@ -76,6 +78,9 @@ export class Machine {
       );
       owned.add(() => void this.#threads.terminate());
 
+      const devices = openDisks(config.disks ?? []);
+      for (const { backend } of devices) owned.fd(backend.spec.fd);
+
       const backing = createBacking(config.memory);
       owned.add(() => backing.close());
       const memory = new GuestMemory(config.memory.size, backing);
@@ -91,7 +96,7 @@ export class Machine {
         events: new SharedArrayBuffer(EventRing.byteLength),
         control: this.#threads.control,
         serial: console?.spec,
-        virtio: [],
+        virtio: plug(devices, owned),
         ioWakeFd: owned.fd(createEventfd()),
         rtcTimerFd: owned.fd(createTimerfd()),
         meter,
@@ -167,8 +172,10 @@ export class Machine {
   stop(): Promise<void> {
     return this.#step(async () => {
       if (this.#state === "stopped") return;
+      const booted = this.#state !== "created";
       this.#state = "stopped";
       try {
+        if (booted) await this.#standStill();
         await this.#threads.leave(); // a thread that does not end keeps what it may still use
         await this.#threads.terminate();
         this.#owned.close();
@@ -176,6 +183,16 @@ export class Machine {
         this.#events.emit(EventKind.stopped, 0, 0);
       }
     });
+  }
+
+  /** Before the threads leave: what is in flight ends. A thread that has failed has been told of already. */
+  async #standStill(): Promise<void> {
+    try {
+      await this.#threads.parkVcpus();
+      await this.#quiesce();
+    } catch (error) {
+      this.listener.onNote(String(error));
+    }
   }
 
   /** Gives a terminal its mode back, now; for every way the process may end. */

@@ -15,7 +15,7 @@ import { VirtioPciFunction, VirtioPciState } from "../devices/virtio/pci-functio
 import { BarLayout } from "../devices/virtio/pci-layout.ts";
 import { VirtioTransport } from "../devices/virtio/transport.ts";
 import { Epoll } from "../ffi/epoll.ts";
-import { signalEventfd } from "../ffi/eventfd.ts";
+import { drainEventfd, signalEventfd } from "../ffi/eventfd.ts";
 import { setIoeventfd, setIrqfd } from "../ffi/kvm.ts";
 import { pollEvents } from "../ffi/poll.ts";
 import { bytes, struct } from "../ffi/struct.ts";
@@ -94,6 +94,7 @@ export function buildPci(
             setIrqfd(spec.vmFd, virtio.callFds[vector]!, virtio.gsiBase + vector, false);
           },
           isPending: (vector) => pollEvents(virtio.callFds[vector]!, Epoll.in) !== 0,
+          forget: (vector) => void drainEventfd(virtio.callFds[vector]!),
         },
         setKick: (index, address, assign) =>
           setIoeventfd(spec.vmFd, virtio.kickFds[index]!, address, kickBytes, assign),

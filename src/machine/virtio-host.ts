@@ -6,6 +6,7 @@
 import type { EventRing } from "../bus/event-ring.ts";
 import { EventKind, LogLevel } from "../bus/events.ts";
 import type { Backend, BackendHost } from "../devices/virtio/backend.ts";
+import { BlockBackend } from "../devices/virtio/block.ts";
 import type { HandOver, QueueState } from "../devices/virtio/device-state.ts";
 import { GuestFault } from "../devices/virtio/guest-fault.ts";
 import type { GuestWindows } from "../devices/virtio/guest-windows.ts";
@@ -21,6 +22,12 @@ type QueueRegisters = InstanceType<typeof QueueState>;
 
 const highUnit = 0x1_0000_0000;
 
+/** Makes the backend of a device. */
+export type BackendFactory = (host: BackendHost, device: VirtioFunction) => Backend;
+
+const createBackend: BackendFactory = (host, { spec, config }) =>
+  new BlockBackend(spec.backend.spec, host, config);
+
 export class VirtioDeviceHost implements BackendHost {
   readonly #backend: Backend;
   readonly #handOver: HandOver;
@@ -35,14 +42,14 @@ export class VirtioDeviceHost implements BackendHost {
     readonly windows: GuestWindows,
     readonly watcher: Watcher,
     readonly events: EventRing,
-    createBackend: (host: BackendHost, config: Uint8Array) => Backend,
+    create: BackendFactory = createBackend,
   ) {
     const { transport } = machineFunction.device;
     this.#handOver = transport.handOver;
     this.#queues = [...transport.identity.queueSizes.keys()].map((i) =>
       transport.state.queues.get(i),
     );
-    this.#backend = createBackend(this, machineFunction.config);
+    this.#backend = create(this, machineFunction);
     for (const [index, fd] of machineFunction.spec.kickFds.entries()) {
       watcher.watch(fd, Epoll.in, () => this.#kicked(index, fd));
     }
@@ -151,7 +158,7 @@ export class VirtioDeviceHost implements BackendHost {
   }
 
   watch(fd: number, events: number, ready: (events: number) => void): void {
-    this.watcher.watch(fd, events, ready);
+    this.watcher.watch(fd, events, (what) => this.#guarded(() => ready(what)));
   }
 
   unwatch(fd: number): void {

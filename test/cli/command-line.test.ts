@@ -168,7 +168,6 @@ test.each([
   "--seccomp true",
   "--console file=/x",
   "--console pty",
-  "--disk path=/x",
   "--net tap=x",
   "--rng src=/dev/urandom",
   "--fs tag=x,socket=/s",
@@ -191,6 +190,14 @@ test.each([
   "--platform virtio=mmio",
   "--memory hotplug_method=virtio-mem",
   "--serial tty,iommu=on",
+  "--disk path=/x,iommu=on",
+  "--disk path=/x,vhost_user=on",
+  "--disk socket=/s",
+  "--disk path=/x,backing_files=on",
+  "--disk path=/x,pci_segment=1",
+  "--disk path=/x,bw_size=1,bw_refill_time=1",
+  "--disk path=/x,image_type=qcow2",
+  "--disk path=/x,image_type=vhdx",
 ])("%s is refused although the option is built", (text) => {
   expect(failure("--kernel", "/k", ...text.split(" "))[1]).toContain("not built");
 });

@@ -46,8 +46,9 @@ test("help lists every option and the keys of those that are built", async () =>
   }
   expect(help).toContain("size=SIZE");
   expect(help).toContain("topology=THREADS:CORES:DIES:PACKAGES");
-  expect(help).toMatch(/--disk=.*\(not built in this version\)/);
-  expect(help).not.toContain("bw_size");
+  expect(help).toMatch(/--net=.*\(not built in this version\)/);
+  expect(help).toContain("bw_size");
+  expect(help).not.toContain("host_mac");
 });
 
 test("help that goes to a pipe has no colours and no blanks at line ends", async () => {

@@ -1,5 +1,5 @@
 /*
- * Reads port 0x61 `count=N` times. Two of its bits change over with every read that the device serves, so a read that
+ * Reads port 0x61 `count=N` times. Two of its bits change over with every read that the device serves: a read that
  * was served twice, or not at all, shows; so does one whose value did not reach the guest.
  */
 #include "lib/boot.h"

@@ -30,7 +30,22 @@ export const unbuilt: readonly Unbuilt[] = [
   },
   { option: "--serial iommu=on", asked: (vm) => vm.serial.iommu },
   { option: "--console iommu=on", asked: (vm) => vm.console.iommu },
-  { option: "--disk", asked: (vm) => some(vm.disks) },
+  { option: "--disk iommu=on", asked: (vm) => someDisk(vm, (disk) => disk.iommu) },
+  { option: "--disk vhost_user=on", asked: (vm) => someDisk(vm, (disk) => disk.vhost_user) },
+  {
+    option: "--disk socket=",
+    asked: (vm) => someDisk(vm, (disk) => disk.vhost_socket !== undefined),
+  },
+  { option: "--disk backing_files=on", asked: (vm) => someDisk(vm, (disk) => disk.backing_files) },
+  { option: "--disk pci_segment=", asked: (vm) => someDisk(vm, (disk) => disk.pci_segment > 0) },
+  {
+    option: "--disk bw_ and ops_ limits",
+    asked: (vm) => someDisk(vm, (disk) => limits(disk.rate_limiter_config)),
+  },
+  ...(["Qcow2", "FixedVhd", "Vhdx"] as const).map((type) => ({
+    option: `--disk image_type=${type.toLowerCase()}`,
+    asked: (vm: VmConfig) => someDisk(vm, (disk) => disk.image_type === type),
+  })),
   { option: "--net", asked: (vm) => some(vm.net) },
   { option: "--rng", asked: (vm) => vm.rng !== undefined },
   { option: "--fs", asked: (vm) => some(vm.fs) },
@@ -50,6 +65,15 @@ export const unbuilt: readonly Unbuilt[] = [
     asked: (vm) => vm.memory.hotplug_method === "VirtioMem",
   },
 ];
+
+type Disk = NonNullable<VmConfig["disks"]>[number];
+
+const someDisk = (vm: VmConfig, asked: (disk: Disk) => boolean): boolean =>
+  (vm.disks ?? []).some(asked);
+
+/** A bucket of size 0 is no limit. */
+const limits = (config: Disk["rate_limiter_config"]): boolean =>
+  (config?.bandwidth?.size ?? 0) > 0 || (config?.ops?.size ?? 0) > 0;
 
 function asksBalloon({ balloon }: VmConfig): boolean {
   if (balloon === undefined) return false;

@@ -1,0 +1,109 @@
+/** Opens the disks of a configuration: image, lock, size; and says what virtio devices they are. */
+import { closeSync, fstatSync } from "node:fs";
+import {
+  type BlockSpec,
+  blockConfig,
+  blockConfigWritable,
+  blockFeatures,
+  sectorBytes,
+} from "../devices/virtio/block-config.ts";
+import { DeviceType, Feature } from "../devices/virtio/registers.ts";
+import { ConfigError } from "../exit-codes.ts";
+import { deviceBytes } from "../ffi/block-device.ts";
+import { close, Open, open, pread } from "../ffi/file.ts";
+import { lockFile, lockHolder } from "../ffi/file-lock.ts";
+import { SystemError } from "../ffi/libc.ts";
+import type { VmConfig } from "./config/vm.ts";
+import type { VirtioDevice } from "./virtio-spec.ts";
+
+type DiskConfig = NonNullable<VmConfig["disks"]>[number];
+
+const O_DIRECT = 0o40000;
+const qcow2Magic = "QFI\xfb";
+const directBlockBytes = 4096;
+
+/** Opens every disk, in order. Throws ConfigError naming the disk; then none is left open. */
+export function openDisks(configs: readonly DiskConfig[]): VirtioDevice[] {
+  const disks: VirtioDevice[] = [];
+  try {
+    for (const [index, config] of configs.entries()) disks.push(openDisk(config, index));
+    return disks;
+  } catch (error) {
+    for (const { backend } of disks) closeSync(backend.spec.fd);
+    throw error;
+  }
+}
+
+function openDisk(config: DiskConfig, index: number): VirtioDevice {
+  const { path, readonly, direct } = config;
+  const fail = (why: string) => new ConfigError(`--disk ${path ?? ""}: ${why}`, "--disk");
+  if (path === undefined) throw fail("path= is missing; add it");
+  let fd: number;
+  try {
+    const access = readonly ? Open.readOnly : Open.readWrite;
+    fd = open(path, access | Open.nonBlock | (direct ? O_DIRECT : 0));
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    throw fail(`${error.reason}; name an image that chv may ${readonly ? "read" : "write"}`);
+  }
+  try {
+    return describe(config, index, fd, path, fail);
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
+}
+
+function describe(
+  config: DiskConfig,
+  index: number,
+  fd: number,
+  path: string,
+  fail: (why: string) => ConfigError,
+): VirtioDevice {
+  const status = fstatSync(fd);
+  if (!status.isFile() && !status.isBlockDevice()) {
+    throw fail("neither a file nor a block device; name an image");
+  }
+  if (!lockFile(fd, config.readonly ? "read" : "write")) {
+    const holder = lockHolder(path);
+    throw fail(`in use by ${holder ? `process ${holder}` : "another process"}; end it first`);
+  }
+  const bytes = status.isFile() ? status.size : deviceBytes(fd);
+  if (config.image_type === undefined || config.image_type === "Unknown") refuseOther(fd, fail);
+  if (bytes < sectorBytes) throw fail("smaller than one sector of 512 bytes; name an image");
+
+  const blockSize = config.direct ? directBlockBytes : sectorBytes;
+  if (config.direct && bytes % directBlockBytes !== 0) {
+    throw fail("direct=on needs a size in whole blocks of 4096 bytes; extend it");
+  }
+  const spec: BlockSpec = {
+    ...{ fd, sectors: Math.floor(bytes / sectorBytes), readonly: config.readonly },
+    ...{ direct: config.direct, serial: config.serial ?? config.id ?? `_disk${index}` },
+    ...{ queues: config.num_queues, queueSize: config.queue_size, writeback: config.wce },
+    ...{ blockSize, physicalBlockSize: Math.max(blockSize, status.blksize) },
+    ...{ discard: config.sparse && status.isFile(), uring: true },
+  };
+  return {
+    id: config.id ?? `_disk${index}`,
+    identity: {
+      type: DeviceType.block,
+      featuresLow:
+        blockFeatures(spec) + 2 ** Feature.RING_INDIRECT_DESC + 2 ** Feature.RING_EVENT_IDX,
+      featuresHigh: 2 ** (Feature.VERSION_1 - 32),
+      queueSizes: new Array<number>(spec.queues).fill(spec.queueSize),
+    },
+    config: blockConfig(spec),
+    writable: blockConfigWritable(spec),
+    backend: { kind: "block", spec },
+  };
+}
+
+/** An image of another format, served raw, would show the guest the format's own tables. */
+function refuseOther(fd: number, fail: (why: string) => ConfigError): void {
+  const start = new Uint8Array(directBlockBytes);
+  pread(fd, start, start.length, 0);
+  if (String.fromCharCode(...start.subarray(0, 4)) === qcow2Magic) {
+    throw fail("a qcow2 image, which this version of chv does not serve; convert it to raw");
+  }
+}
