@@ -21,7 +21,8 @@ export class MmioBus {
   readonly #fixed: Mapping[] = [];
   #mappings: readonly Mapping[] = this.#fixed;
   #last = nobody;
-  #seen = 0;
+  /** The generation that `#mappings` is of; NaN when it is of none. */
+  #seen = Number.NaN;
 
   constructor(readonly topology?: Topology) {}
 
@@ -39,6 +40,7 @@ export class MmioBus {
       }
     }
     this.#fixed.splice(index, 0, mapping);
+    this.#seen = Number.NaN;
   }
 
   /** Serves a read into `data`, little-endian, `size` of 1 to 8 bytes. */
@@ -109,7 +111,7 @@ export class MmioBus {
     return nobody;
   }
 
-  /** A range that a guest has put over another's is not served: who was there first stays. */
+  /** A range that a guest has put over another's is not served: fixed ones come first, then those listed first. */
   #rebuild(topology: Topology): void {
     this.#seen = Atomics.load(topology.generation, 0);
     const served = [...this.#fixed];

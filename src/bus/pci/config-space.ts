@@ -22,6 +22,11 @@ export interface BarSpec {
   readonly prefetchable: boolean;
 }
 
+const lastOf = (bar: BarSpec): number => bar.index + (bar.is64 ? 1 : 0);
+
+/** No x86 processor has more than 52 bits of physical address (Intel SDM volume 3, 4.1.4). */
+const physicalEnd = 2 ** 52;
+
 export interface PciIdentity {
   readonly vendor: number;
   readonly device: number;
@@ -66,6 +71,15 @@ export class PciConfigSpace implements BusDevice {
 
   addBar(bar: BarSpec): void {
     const { index, size, is64, prefetchable } = bar;
+    const most = is64 ? 2 ** 51 : 2 ** 31;
+    if (size < 16 || size > most || !Number.isInteger(Math.log2(size))) {
+      throw new RangeError(`PCI: no BAR of ${size} bytes`);
+    }
+    const taken = this.bars.some(
+      (other) => index < lastOf(other) + 1 && lastOf(bar) >= other.index,
+    );
+    if (taken || index < 0 || lastOf(bar) > 5)
+      throw new RangeError(`PCI: no room for BAR ${index}`);
     const at = Pci.BASE_ADDRESS_0 + index * 4;
     this.initial[at] = (is64 ? PciBar.MEM_TYPE_64 : 0) | (prefetchable ? PciBar.MEM_PREFETCH : 0);
     const low = size > 0xffff_ffff ? 0 : ~(size - 1) >>> 0;
@@ -135,6 +149,14 @@ export class PciConfigSpace implements BusDevice {
 
   get interruptsDisabled(): boolean {
     return (this.view.getUint16(Pci.COMMAND, true) & PciCommand.INTX_DISABLE) !== 0;
+  }
+
+  /** Where the function answers for a BAR; undefined while it does not, or where no processor reaches. */
+  decodedAddress(index: number): number | undefined {
+    if (!this.decodesMemory) return undefined;
+    const bar = this.bars.find((spec) => spec.index === index);
+    const address = this.barAddress(index);
+    return bar && address + bar.size <= physicalEnd ? address : undefined;
   }
 
   /** The address that a BAR holds; whether the function answers there is `decodesMemory`. */

@@ -28,7 +28,7 @@ export const MsixState = struct(
   { align: 8 },
 );
 
-/** What connects a vector to KVM. */
+/** What connects a vector to KVM. A vector is connected and disconnected in turn. */
 export interface VectorSink {
   /** Routes the vector to a message and assigns its irqfd. */
   connect(vector: number, addressLow: number, addressHigh: number, data: number): void;
@@ -36,6 +36,8 @@ export interface VectorSink {
   disconnect(vector: number): void;
   /** Whether the vector's eventfd holds a count. */
   isPending(vector: number): boolean;
+  /** Takes the count away. */
+  forget(vector: number): void;
 }
 
 export class Msix implements BusDevice {
@@ -51,6 +53,7 @@ export class Msix implements BusDevice {
     readonly pbaOffset: number,
     readonly lock: DeviceLock,
   ) {
+    if (vectors < 1 || vectors > maxVectors) throw new RangeError(`MSI-X: ${vectors} vectors`);
     this.tableBytes = state.table;
     this.table = new DataView(
       this.tableBytes.buffer,
@@ -60,12 +63,18 @@ export class Msix implements BusDevice {
     this.assigned = state.assigned;
   }
 
-  /** Every vector masked, MSI-X off. */
+  /** Every vector masked, none pending, MSI-X off. */
   reset(): void {
     this.setMessageControl(0);
-    this.tableBytes.fill(0);
-    for (let vector = 0; vector < this.vectors; vector++) {
-      this.table.setUint32(vector * entryBytes + control, vectorMasked, true);
+    this.lock.acquire();
+    try {
+      this.tableBytes.fill(0);
+      for (let vector = 0; vector < this.vectors; vector++) {
+        this.table.setUint32(vector * entryBytes + control, vectorMasked, true);
+        this.sink.forget(vector);
+      }
+    } finally {
+      this.lock.release();
     }
   }
 
@@ -85,9 +94,14 @@ export class Msix implements BusDevice {
   }
 
   read(offset: number, size: AccessSize): number {
-    if (offset >= this.pbaOffset) return this.pendingBits(offset - this.pbaOffset, size);
-    if (size !== 4 || offset % 4 !== 0 || offset >= this.vectors * entryBytes) return 0;
-    return this.table.getUint32(offset, true);
+    this.lock.acquire();
+    try {
+      if (offset >= this.pbaOffset) return this.pendingBits(offset - this.pbaOffset, size);
+      if (size !== 4 || offset % 4 !== 0 || offset >= this.vectors * entryBytes) return 0;
+      return this.table.getUint32(offset, true);
+    } finally {
+      this.lock.release();
+    }
   }
 
   write(offset: number, size: AccessSize, value: number): void {
@@ -104,8 +118,12 @@ export class Msix implements BusDevice {
     const isControl = offset % entryBytes === control;
     this.table.setUint32(offset, isControl ? value & vectorMasked : value, true);
     const vector = Math.floor(offset / entryBytes);
-    if (!isControl && this.assigned[vector] === 1) this.connect(vector);
-    else if (isControl) this.updateVector(vector);
+    if (isControl) this.updateVector(vector);
+    else if (this.assigned[vector] === 1) {
+      // drivers mask a vector before they change its message; what one that does not gets is open (section 6.8.2)
+      this.sink.disconnect(vector);
+      this.connect(vector);
+    }
   }
 
   private update(): void {

@@ -8,7 +8,7 @@ import type { PciFunction, PciWindow as Window } from "../../bus/pci/bus.ts";
 import { PciConfigSpace, type PciConfigState } from "../../bus/pci/config-space.ts";
 import { Msix, type MsixState, type VectorSink } from "../../bus/pci/msix.ts";
 import { Pci, PciCap, PciStatus } from "../../bus/pci/registers.ts";
-import { addr, type Of, struct } from "../../ffi/struct.ts";
+import { addr, type Of, struct, u32 } from "../../ffi/struct.ts";
 import {
   BarLayout,
   msixCapability,
@@ -18,15 +18,21 @@ import {
   virtioCapabilities,
 } from "./pci-layout.ts";
 import { VirtioPciRegisters } from "./pci-registers.ts";
-import { Isr } from "./registers.ts";
+import { Isr, Status } from "./registers.ts";
 import type { VirtioTransport } from "./transport.ts";
 
 const vendorId = 0x1af4;
 const deviceIdBase = 0x1040;
 const subsystemId = 0x40;
 
-/** Where the ioeventfds are now; 0 is nowhere. */
-export const VirtioPciState = struct("virtio-pci", 8, { kickBase: addr });
+/** Under the bus's lock. */
+export const VirtioPciState = struct("virtio-pci", 16, {
+  /** Where the ioeventfds are, or would be if they could be had. */
+  kickBase: addr,
+  /** Bit n: queue n's ioeventfd is assigned there. */
+  kicks: u32,
+  pad: u32,
+});
 
 /** What the function needs of the machine. */
 export interface PciHost {
@@ -98,7 +104,7 @@ export class VirtioPciFunction implements PciFunction {
     const pba = BarLayout.msixPending - BarLayout.msixTable;
     this.msix = new Msix(states.msix, vectors, host.vectors, pba, locks.msix);
     this.bar = new VirtioPciRegisters(transport, this.msix, {
-      lowerPin: () => this.setPin(false),
+      isrChanged: () => this.updatePin(),
       kick: (index) => host.kick(index),
     });
     this.window = {
@@ -115,17 +121,23 @@ export class VirtioPciFunction implements PciFunction {
     this.msix.reset();
     this.config.reset();
     this.config.placeBar(virtioBar, barAddress);
-    this.host.setPin(false);
+    this.withdrawKicks();
+    this.updatePin();
   }
 
-  /** Tells the guest by vector, or by the ISR and the pin. `cause` is a bit of the ISR. Under the device's lock. */
+  /**
+   * Tells the guest by vector, or by the ISR and the pin. `cause` is a bit of the ISR. Under the device's lock. A driver
+   * that is not ready, or has reset the device since, is told nothing (virtio 1.2 section 2.1.2).
+   */
   interrupt(cause: number, vector: number): void {
-    if (this.msix.enabled) {
-      if (vector < this.msix.vectors) this.host.signal(vector);
-      return;
+    const { state } = this.transport;
+    if ((state.status & Status.DRIVER_OK) === 0) return;
+    const byVector = this.msix.enabled;
+    if (!byVector || cause === Isr.config) {
+      state.isr |= cause; // with vectors, too, a change of configuration shows (section 4.1.4.5.1)
+      this.updatePin();
     }
-    this.transport.state.isr |= cause;
-    this.setPin(true);
+    if (byVector && vector < this.msix.vectors) this.host.signal(vector);
   }
 
   /** The device's configuration has changed. Under the device's lock. */
@@ -135,49 +147,99 @@ export class VirtioPciFunction implements PciFunction {
     this.interrupt(Isr.config, state.configVector);
   }
 
-  private setPin(asserted: boolean): void {
+  private updatePin(): void {
     this.locks.bus.acquire();
     try {
-      this.config.setStatus(PciStatus.INTERRUPT, asserted);
-      this.host.setPin(asserted && !this.config.interruptsDisabled);
+      this.drivePin();
     } finally {
       this.locks.bus.release();
     }
+  }
+
+  /**
+   * The interrupt status follows the ISR unless MSI-X is on (section 4.1.4.5.1); the pin follows that, unless it is
+   * disabled. Under the bus's lock: whoever changes one of the three comes here after, so the last to come sees all.
+   */
+  private drivePin(): void {
+    const pending = this.transport.state.isr !== 0 && !this.msix.enabled;
+    this.config.setStatus(PciStatus.INTERRUPT, pending);
+    this.host.setPin(pending && !this.config.interruptsDisabled);
   }
 
   configWritten(offset: number, size: AccessSize): void {
     const touches = (at: number, length: number) => offset < at + length && at < offset + size;
     if (touches(this.msixAt + 2, 2)) {
       this.msix.setMessageControl(this.config.read(this.msixAt + 2, 2));
+      this.drivePin();
     }
+    if (touches(Pci.COMMAND, 2)) this.drivePin();
     if (touches(Pci.COMMAND, 2) || touches(Pci.BASE_ADDRESS_0, 8)) this.relocate();
   }
 
   /** Where the BAR answers now; undefined when it does not. */
   get barAddress(): number | undefined {
-    return this.config.decodesMemory ? this.config.barAddress(virtioBar) : undefined;
+    this.locks.bus.acquire();
+    try {
+      return this.config.decodedAddress(virtioBar);
+    } finally {
+      this.locks.bus.release();
+    }
   }
 
   /**
    * Clearing decode leaves the ioeventfds where they are (taking them away is slow, and a guest does it when it sizes a
-   * BAR); they move when decode is on at another address: the new ones first.
+   * BAR); they move when decode is on at another address: the new ones first. One that cannot be had is tried again at
+   * the next write; until then its kicks come as exits.
    */
   private relocate(): void {
     this.host.moved();
-    const address = this.barAddress;
-    const before = this.state.kickBase;
-    if (address === undefined || address + BarLayout.notify === before) return;
+    const { state } = this;
+    const address = this.config.decodedAddress(virtioBar);
+    if (address === undefined) return;
     const base = address + BarLayout.notify;
-    const queues = this.transport.identity.queueSizes.length;
-    for (let index = 0; index < queues; index++) {
-      this.host.setKick(index, base + index * notifyMultiplier, true);
+    const [before, old] = base === state.kickBase ? [0, 0] : [state.kickBase, state.kicks];
+    let kicks = base === state.kickBase ? state.kicks : 0;
+    for (let index = 0; index < this.queueCount; index++) {
+      if (kicks & (1 << index)) continue;
+      if (this.host.setKick(index, base + index * notifyMultiplier, true)) kicks |= 1 << index;
     }
-    if (before !== 0) {
-      for (let index = 0; index < queues; index++) {
-        this.host.setKick(index, before + index * notifyMultiplier, false);
-      }
+    state.kickBase = base;
+    state.kicks = kicks;
+    this.takeKicks(before, old);
+  }
+
+  /** Another function comes to where this one was: its notify registers must not be taken for this one's. */
+  vacate(start: number, end: number): void {
+    const { kickBase } = this.state;
+    if (kickBase + this.queueCount * notifyMultiplier <= start || kickBase >= end) return;
+    const address = this.config.decodedAddress(virtioBar);
+    if (address === undefined || address + BarLayout.notify !== kickBase) this.dropKicks();
+  }
+
+  private withdrawKicks(): void {
+    this.locks.bus.acquire();
+    try {
+      this.dropKicks();
+    } finally {
+      this.locks.bus.release();
     }
-    this.state.kickBase = base;
+  }
+
+  private dropKicks(): void {
+    const { kickBase, kicks } = this.state;
+    this.state.kickBase = 0;
+    this.state.kicks = 0;
+    this.takeKicks(kickBase, kicks);
+  }
+
+  private takeKicks(base: number, kicks: number): void {
+    for (let index = 0; index < this.queueCount; index++) {
+      if (kicks & (1 << index)) this.host.setKick(index, base + index * notifyMultiplier, false);
+    }
+  }
+
+  private get queueCount(): number {
+    return this.transport.identity.queueSizes.length;
   }
 
   /** The part of the BAR that the configuration access capability points at; undefined when it points nowhere. */

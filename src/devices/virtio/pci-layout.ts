@@ -48,14 +48,14 @@ export const virtioCapabilities: readonly { body: Uint8Array; mask?: Uint8Array 
   },
   { body: capability(capabilityType.isr, BarLayout.isr, lengths.isr) },
   { body: capability(capabilityType.device, BarLayout.device, lengths.device) },
-  // bar, offset and length are the driver's to write; pci_cfg_data is served by the function
+  // bar, offset, length and pci_cfg_data are the driver's to write
   { body: capability(capabilityType.pci, 0, 0, [0]), mask: windowMask() },
 ];
 
 function windowMask(): Uint8Array {
   const mask = new Uint8Array(18);
   mask[2] = 0xff;
-  mask.fill(0xff, 6, 14);
+  mask.fill(0xff, 6, 18);
   return mask;
 }
 

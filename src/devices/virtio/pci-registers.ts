@@ -44,8 +44,8 @@ const widths: readonly number[] = (() => {
 
 /** What the registers need of the function around them. */
 export interface PciSide {
-  /** The driver has read the ISR: the interrupt pin falls. */
-  lowerPin(): void;
+  /** The ISR status has changed, and the interrupt pin may have to follow. */
+  isrChanged(): void;
   /** A notify register was written: queue `index` is kicked. */
   kick(index: number): void;
 }
@@ -101,7 +101,7 @@ export class VirtioPciRegisters implements BusDevice {
       case Common.Q_ENABLE:
         return queue?.enable ?? 0;
       case Common.Q_NOFF:
-        return state.queueSelect;
+        return queue ? state.queueSelect : 0;
       case Common.Q_DESCLO:
         return queue?.descLow ?? 0;
       case Common.Q_DESCHI:
@@ -137,6 +137,7 @@ export class VirtioPciRegisters implements BusDevice {
         break;
       case Common.STATUS:
         transport.writeStatus(value);
+        if (value === 0) this.side.isrChanged(); // a reset cleared it
         break;
       case Common.Q_SELECT:
         state.queueSelect = value;
@@ -171,11 +172,11 @@ export class VirtioPciRegisters implements BusDevice {
     return value < this.msix.vectors ? value : noVector;
   }
 
-  /** Reading clears, and lowers the pin (section 4.1.4.5). */
+  /** Reading clears, and the pin falls (section 4.1.4.5). */
   private takeIsr(): number {
     const isr = this.transport.state.isr;
     this.transport.state.isr = 0;
-    if (isr !== 0) this.side.lowerPin();
+    if (isr !== 0) this.side.isrChanged();
     return isr;
   }
 

@@ -17,7 +17,7 @@ export interface VirtioIdentity {
   readonly queueSizes: readonly number[];
 }
 
-/** Says whether a guest's write to configuration space is taken: bit by bit, what may be changed. */
+/** Configuration space, and which of its bytes the driver may change. */
 export interface ConfigSpace {
   /** In shared memory. */
   readonly bytes: Uint8Array;
@@ -43,6 +43,7 @@ export class VirtioTransport {
   /** As after power-on; the backend must stand still. */
   powerOn(): void {
     this.clear();
+    this.handOver.broken = false;
     this.state.configGeneration = 0;
   }
 
@@ -91,7 +92,10 @@ export class VirtioTransport {
   /** Takes each rung that a write newly reaches, in order; the first that is refused ends the climb (section 3.1.1). */
   private climb(value: number): void {
     const state = this.state;
+    // the backend stands still: nothing can break now
+    if (state.status === 0) this.handOver.broken = false;
     if (value & Status.FAILED) state.status |= Status.FAILED;
+    if (state.status & Status.FAILED) return; // until a reset
     for (const rung of [Status.ACKNOWLEDGE, Status.DRIVER, Status.FEATURES_OK, Status.DRIVER_OK]) {
       if (state.status & rung) continue;
       if (!(value & rung)) return;
@@ -102,7 +106,6 @@ export class VirtioTransport {
   }
 
   private start(): void {
-    this.handOver.broken = false;
     this.handOver.want(true);
     this.wake();
   }
