@@ -57,6 +57,11 @@ export function copyTo(address: number, data: Uint8Array): void {
   if (data.length > 0) libc.memcpy(address as never, data, data.length);
 }
 
+/** Copies bytes from one host address to another; the ranges do not overlap. */
+export function copyBetween(to: number, from: number, length: number): void {
+  if (length > 0) libc.memcpy(to as never, from as never, length);
+}
+
 /** Copies bytes from a host address. */
 export function copyFrom(address: number, length: number): Uint8Array {
   const data = new Uint8Array(length);

@@ -13,6 +13,7 @@ import {
 } from "../../ffi/file-vector.ts";
 import type { RequestRing } from "../../ffi/io-uring.ts";
 import { Errno } from "../../ffi/libc.ts";
+import { Bounce } from "./bounce.ts";
 import type { DiskImage, ImageClient } from "./disk-image.ts";
 import type { Transfers } from "./transfers.ts";
 
@@ -27,6 +28,9 @@ const Step = {
   writeZeroes: 6,
   /** What a durable request ends with, where its steps do not reach stable storage themselves. */
   settle: 7,
+  /** Reading and writing by way of an aligned buffer. */
+  bounceRead: 8,
+  bounceWrite: 9,
 } as const;
 const punchMode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 const zeroMode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
@@ -43,6 +47,7 @@ export class RawImage implements DiskImage {
   /** Without a ring: slots that have been begun, and how many. */
   private readonly begun: Uint32Array;
   private readonly begunCount = new Uint32Array(1);
+  private readonly bounce: Bounce | undefined;
   /** Zeroes to write, aligned for O_DIRECT. */
   private readonly zeroes = new Block(zeroBytes + pageBytes);
   private readonly zeroAddress = Math.ceil(this.zeroes.address / pageBytes) * pageBytes;
@@ -53,6 +58,8 @@ export class RawImage implements DiskImage {
     readonly transfers: Transfers,
     readonly client: ImageClient,
     readonly ring: RequestRing | undefined,
+    /** The file was opened with O_DIRECT. */
+    direct = false,
     readonly calls: FileCalls = fileCalls,
   ) {
     this.fd = ring?.fd ?? -1;
@@ -60,6 +67,7 @@ export class RawImage implements DiskImage {
     this.durable = new Uint8Array(transfers.slots);
     this.tries = new Uint8Array(transfers.slots);
     this.begun = new Uint32Array(transfers.slots);
+    this.bounce = direct ? new Bounce(file, transfers, calls) : undefined;
   }
 
   read(slot: number): void {
@@ -105,11 +113,22 @@ export class RawImage implements DiskImage {
       again = false;
       ring.submit();
       while (ring.next()) {
-        if (!this.goesOn(ring.token, ring.result)) continue;
-        this.queue(ring, ring.token);
-        again = true;
+        if (this.goesOnInRing(ring, ring.token, ring.result)) again = true;
       }
     }
+  }
+
+  /** True when the slot's next step is in the ring. */
+  private goesOnInRing(ring: RequestRing, slot: number, result: number): boolean {
+    let last = result;
+    while (this.goesOn(slot, last)) {
+      if (this.steps[slot]! < Step.bounceRead) {
+        this.queue(ring, slot);
+        return true;
+      }
+      last = this.call(slot);
+    }
+    return false;
   }
 
   private turnCalls(): void {
@@ -127,7 +146,7 @@ export class RawImage implements DiskImage {
     switch (this.steps[slot]) {
       case Step.read:
         if (count > 1) ring.readv(fd, transfers.iovecs(slot), count, offset, slot);
-        else ring.read(fd, transfers.firstBase(slot), transfers.firstLength(slot), offset, slot);
+        else ring.read(fd, transfers.baseOf(slot, 0), transfers.lengthOf(slot, 0), offset, slot);
         return;
       case Step.write:
       case Step.writeZeroes: {
@@ -135,8 +154,8 @@ export class RawImage implements DiskImage {
         if (count > 1) {
           ring.writev(fd, transfers.iovecs(slot), count, offset, flags, slot);
         } else {
-          const base = transfers.firstBase(slot);
-          ring.write(fd, base, transfers.firstLength(slot), offset, flags, slot);
+          const base = transfers.baseOf(slot, 0);
+          ring.write(fd, base, transfers.lengthOf(slot, 0), offset, flags, slot);
         }
         return;
       }
@@ -163,6 +182,10 @@ export class RawImage implements DiskImage {
       case Step.flush:
       case Step.settle:
         return this.calls.dataSync(fd);
+      case Step.bounceRead:
+        return this.bounce!.read(slot);
+      case Step.bounceWrite:
+        return this.bounce!.write(slot, this.writeFlags(slot));
       default:
         return this.calls.allocateRange(fd, this.mode(slot), offset, transfers.left[slot]!);
     }
@@ -180,7 +203,8 @@ export class RawImage implements DiskImage {
   private goesOn(slot: number, result: number): boolean {
     if (result < 0) return this.goesOnAfter(slot, -result);
     const step = this.steps[slot]!;
-    if (step === Step.read || step === Step.write || step === Step.writeZeroes) {
+    const moves = step < Step.flush || step === Step.writeZeroes || step >= Step.bounceRead;
+    if (moves) {
       // nothing moved: the file has been cut short, or the device is full
       if (result === 0) return this.end(slot, Errno.EIO);
       this.transfers.advance(slot, result);
@@ -200,6 +224,11 @@ export class RawImage implements DiskImage {
     }
     const unknown = error === Errno.EOPNOTSUPP || error === Errno.ENOSYS || error === Errno.EINVAL;
     switch (unknown ? this.steps[slot] : undefined) {
+      case Step.read:
+      case Step.write:
+        if (error !== Errno.EINVAL || !this.bounce) return this.end(slot, error);
+        this.steps[slot] = this.steps[slot] === Step.read ? Step.bounceRead : Step.bounceWrite;
+        return true;
       case Step.discard: // a hint, and it may be ignored
         return this.end(slot, 0);
       case Step.punch:

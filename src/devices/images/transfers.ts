@@ -51,13 +51,13 @@ export class Transfers {
     return this.table.address + (slot * this.segments + this.firsts[slot]!) * iovecBytes;
   }
 
-  /** Host address and length of the first piece of memory left to do. */
-  firstBase(slot: number): number {
-    const at = this.firstWord(slot);
+  /** Host address and length of a piece of memory left to do; piece 0 is the next. */
+  baseOf(slot: number, piece: number): number {
+    const at = this.wordAt(slot, piece);
     return this.words[at + 1]! * highUnit + this.words[at]!;
   }
-  firstLength(slot: number): number {
-    return this.words[this.firstWord(slot) + 2]!;
+  lengthOf(slot: number, piece: number): number {
+    return this.words[this.wordAt(slot, piece) + 2]!;
   }
 
   /** `bytes` more are done, at most what is left. */
@@ -65,14 +65,14 @@ export class Transfers {
     this.offsets[slot]! += bytes;
     this.left[slot]! -= bytes;
     let rest = bytes;
-    while (this.counts[slot]! > 0 && rest >= this.firstLength(slot)) {
-      rest -= this.firstLength(slot);
+    while (this.counts[slot]! > 0 && rest >= this.lengthOf(slot, 0)) {
+      rest -= this.lengthOf(slot, 0);
       this.firsts[slot]!++;
       this.counts[slot]!--;
     }
     if (rest === 0) return;
-    const length = this.firstLength(slot) - rest;
-    putIovec(this.words, this.firstWord(slot), this.firstBase(slot) + rest, length);
+    const length = this.lengthOf(slot, 0) - rest;
+    putIovec(this.words, this.wordAt(slot, 0), this.baseOf(slot, 0) + rest, length);
   }
 
   /** The memory of a slot is one buffer, over and over, for as much of what is left as there are iovecs. */
@@ -90,7 +90,7 @@ export class Transfers {
     this.counts[slot] = count;
   }
 
-  private firstWord(slot: number): number {
-    return this.wordOf(slot) + this.firsts[slot]! * iovecWords;
+  private wordAt(slot: number, piece: number): number {
+    return this.wordOf(slot) + (this.firsts[slot]! + piece) * iovecWords;
   }
 }

@@ -34,8 +34,8 @@ export type ImageOpener = (
   ring: RequestRing | undefined,
 ) => DiskImage;
 
-const openRaw: ImageOpener = ({ fd }, transfers, client, ring) =>
-  new RawImage(fd, transfers, client, ring);
+const openRaw: ImageOpener = ({ fd, direct }, transfers, client, ring) =>
+  new RawImage(fd, transfers, client, ring, direct);
 
 export class BlockBackend implements Backend, ImageClient, BlockParts {
   readonly transfers: Transfers;

@@ -15,22 +15,32 @@ const highBytes = 0x1000;
 const table = 0x4000;
 const tableEntries = 6;
 
-interface Segment {
+export interface Segment {
   readonly address: bigint;
   readonly length: number;
   readonly write: boolean;
 }
 type Memory = (address: bigint) => DataView | undefined;
 
-const isRam = (address: bigint, length: number) => {
-  const end = address + BigInt(length);
-  const lies = (from: number, bytes: number) =>
-    address >= BigInt(from) && end <= BigInt(from + bytes) && address < BigInt(from + bytes);
-  return lies(0, ramBytes) || lies(high, highBytes);
-};
+type IsRam = (address: bigint, length: number) => boolean;
+
+/** Whether a range lies in one of the regions. */
+export const ramOf =
+  (regions: readonly { start: number; length: number }[]): IsRam =>
+  (address, length) =>
+    regions.some(({ start, length: bytes }) => {
+      const offset = address - BigInt(start);
+      return offset >= 0n && offset < BigInt(bytes) && offset + BigInt(length) <= BigInt(bytes);
+    });
 
 /** The segments of a chain, or "fault". */
-function model(memory: Memory, base: number, size: number, head: number): Segment[] | "fault" {
+export function model(
+  memory: Memory,
+  isRam: IsRam,
+  base: number,
+  size: number,
+  head: number,
+): Segment[] | "fault" {
   const segments: Segment[] = [];
   let [from, count, index, indirect] = [BigInt(base), size, head, false];
   for (let steps = 0; ; steps++) {
@@ -124,7 +134,7 @@ export function tryRandomRings(runs: number): void {
     for (const head of heads) {
       if (expected === "fault") break;
       const memory: Memory = (at) => ram.view(Number(at), 16);
-      expected = head < size ? model(memory, driver.desc, size, head) : "fault";
+      expected = head < size ? model(memory, ramOf(ram.regions), driver.desc, size, head) : "fault";
       outcomes[expected === "fault" ? "fault" : "segments"]++;
       if (expected === "fault") break;
       expect(queue.next()).toBe(head);

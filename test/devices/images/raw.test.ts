@@ -1,0 +1,259 @@
+/** A raw image on a host that stops short, fails, and does not know what it is asked for. */
+import { afterAll, beforeEach, describe, expect, test } from "bun:test";
+import {
+  closeSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { RawImage } from "../../../src/devices/images/raw.ts";
+import { Transfers } from "../../../src/devices/images/transfers.ts";
+import { Block } from "../../../src/ffi/block.ts";
+import { canPunch } from "../../../src/ffi/file-vector.ts";
+import { ScriptedHost, ScriptedRing } from "./host.ts";
+
+// errno.h, linux/falloc.h, linux/fs.h
+const [EINTR, EIO, EAGAIN, EINVAL, ENOSPC, EOPNOTSUPP] = [4, 5, 11, 22, 28, 95];
+const [KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, DSYNC] = [1, 2, 16, 2];
+
+const folder = mkdtempSync(join(tmpdir(), "chv-raw-"));
+const fd = openSync(join(folder, "image"), "w+");
+afterAll(() => {
+  closeSync(fd);
+  rmSync(folder, { recursive: true });
+});
+const bytes = 2 ** 20;
+const content = Uint8Array.from({ length: bytes }, (_, i) => ((i * 13 + (i >> 9)) % 255) + 1);
+beforeEach(() => {
+  ftruncateSync(fd, bytes);
+  writeSync(fd, content, 0, bytes, 0);
+});
+const stored = () => {
+  const found = new Uint8Array(bytes);
+  readSync(fd, found, 0, bytes, 0);
+  return found;
+};
+
+describe.each([
+  ["with a ring", true],
+  ["without a ring", false],
+])("%s", (_, ringed) => {
+  /** An image with two slots of eight pieces, and 64 KiB of memory at no alignment. */
+  function setUp(direct = false) {
+    const host = new ScriptedHost();
+    const transfers = new Transfers(2, 8);
+    const ended: { slot: number; error: number }[] = [];
+    const client = { ended: (slot: number, error: number) => ended.push({ slot, error }) };
+    const ring = ringed ? new ScriptedRing(host) : undefined;
+    const image = new RawImage(fd, transfers, client, ring, direct, host);
+    const memory = new Block(0x1_0001);
+    const shift = memory.address % 2 === 0 ? 1 : 0;
+    /** Lays pieces of memory, one behind the other, into a slot. */
+    const lay = (slot: number, offset: number, lengths: readonly number[]) => {
+      const view = new DataView(transfers.words.buffer);
+      let at = shift;
+      for (const [i, length] of lengths.entries()) {
+        const place = (slot * 8 + i) * 16;
+        view.setBigUint64(place, BigInt(memory.address + at), true);
+        view.setBigUint64(place + 8, BigInt(length), true);
+        at += length;
+      }
+      transfers.set(slot, offset, at - shift, lengths.length);
+      return memory.bytes.subarray(shift, at);
+    };
+    return { host, image, transfers, ended, lay };
+  }
+
+  test.each([1, 7, 512, 1000, 5000])("transfers of %d bytes at most end complete", (limit) => {
+    const { host, image, ended, lay } = setUp();
+    host.limit = limit;
+    const into = lay(0, 1000, [512, 1, 700, 2000]);
+    image.read(0);
+    image.turn();
+    expect(into).toEqual(content.subarray(1000, 4213));
+
+    into.fill(0x77);
+    lay(0, 9000, [512, 1, 700, 2000]);
+    image.write(0, false);
+    image.turn();
+
+    expect(stored()).toEqual(content.slice().fill(0x77, 9000, 12213));
+    expect(ended).toEqual([
+      { slot: 0, error: 0 },
+      { slot: 0, error: 0 },
+    ]);
+  });
+
+  test("what was interrupted is tried again, for a while", () => {
+    const { host, image, ended, lay } = setUp();
+    host.script.push(-EINTR, -EAGAIN);
+    const into = lay(0, 0, [512]);
+    image.read(0);
+    image.turn();
+    expect(into).toEqual(content.subarray(0, 512));
+
+    host.script.push(...Array(200).fill(-EAGAIN));
+    image.flush(1);
+    image.turn();
+
+    expect(ended).toEqual([
+      { slot: 0, error: 0 },
+      { slot: 1, error: EAGAIN },
+    ]);
+  });
+
+  test.each([
+    ["a failure", [-ENOSPC], ENOSPC],
+    ["a failure after a part", [undefined, -EIO], EIO],
+    ["nothing more", [undefined, 0], EIO],
+    ["an alignment that is refused", [-EINVAL], EINVAL],
+  ])("%s ends a transfer with its errno", (_name, script, error) => {
+    const { host, image, ended, lay } = setUp();
+    host.limit = 100;
+    host.script.push(...script);
+    lay(1, 0, [512, 512]);
+
+    image.write(1, false);
+    image.turn();
+
+    expect(ended).toEqual([{ slot: 1, error }]);
+  });
+
+  test("a durable write is a synchronous one", () => {
+    const { host, image, lay } = setUp();
+    host.limit = 512;
+    for (const durable of [true, false]) {
+      lay(0, 4096, [512, 512]);
+      image.write(0, durable);
+      image.turn();
+    }
+
+    expect(host.calls.map(({ name, flags }) => [name, flags])).toEqual([
+      ["write", DSYNC],
+      ["write", DSYNC],
+      ["write", 0],
+      ["write", 0],
+    ]);
+  });
+
+  test("a flush is an fdatasync, and its failure is told", () => {
+    const { host, image, ended } = setUp();
+    host.script.push(-EIO);
+
+    image.flush(0);
+    image.turn();
+
+    expect(host.calls.map(({ name }) => name)).toEqual(["sync"]);
+    expect(ended).toEqual([{ slot: 0, error: EIO }]);
+  });
+
+  test.each([
+    ["as a hole", [], [PUNCH_HOLE | KEEP_SIZE]],
+    ["as zeroes", [-EOPNOTSUPP], [PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE | KEEP_SIZE]],
+  ])("zeroes that may unmap come %s", (_name, script, modes) => {
+    const { host, image, transfers, ended } = setUp();
+    host.script.push(...script);
+    transfers.set(0, 8192, 65536, 0);
+
+    image.writeZeroes(0, true, false);
+    image.turn();
+
+    expect(host.calls.map(({ flags }) => flags)).toEqual(modes);
+    expect(stored()).toEqual(content.slice().fill(0, 8192, 73728));
+    expect(ended).toEqual([{ slot: 0, error: 0 }]);
+  });
+
+  test("on a host that knows neither, zeroes are written, piece by piece", () => {
+    const { host, image, transfers, ended } = setUp();
+    host.script.push(-EOPNOTSUPP);
+    host.limit = 200_000;
+    transfers.set(0, 512, bytes - 1024, 0);
+
+    image.writeZeroes(0, false, true);
+    image.turn();
+
+    const [first, ...rest] = host.calls;
+    expect(first!.flags).toBe(ZERO_RANGE | KEEP_SIZE);
+    expect(rest.length).toBeGreaterThan(5);
+    expect(rest.every(({ name, flags }) => name === "write" && flags === DSYNC)).toBe(true);
+    expect(stored()).toEqual(content.slice().fill(0, 512, bytes - 512));
+    expect(ended).toEqual([{ slot: 0, error: 0 }]);
+  });
+
+  test("durable zeroes end with an fdatasync", () => {
+    const { host, image, transfers, ended } = setUp();
+    for (const unmap of [true, false]) {
+      transfers.set(0, 4096, 4096, 0);
+      image.writeZeroes(0, unmap, true);
+      image.turn();
+    }
+    expect(host.calls.map(({ name }) => name)).toEqual(["allocate", "sync", "allocate", "sync"]);
+
+    host.script.push(0, -EIO);
+    image.writeZeroes(1, true, true);
+    image.turn();
+
+    expect(ended.at(-1)).toEqual({ slot: 1, error: EIO });
+  });
+
+  test.each([
+    ["cannot be done is ignored", -EOPNOTSUPP, 0],
+    ["fails is told", -EIO, EIO],
+  ])("a discard that %s", (_name, result, error) => {
+    const { host, image, transfers, ended } = setUp();
+    host.script.push(result);
+    transfers.set(0, 0, 4096, 0);
+
+    image.discard(0);
+    image.turn();
+
+    expect(ended).toEqual([{ slot: 0, error }]);
+    expect(stored()).toEqual(content);
+  });
+
+  test.each([512, 4096])("memory off O_DIRECT's alignment of %d is no obstacle", (alignment) => {
+    const { host, image, ended, lay } = setUp(true);
+    host.alignment = alignment;
+    const into = lay(0, 4096, [500, 12, 20_000, 12_256]);
+    image.read(0);
+    image.turn();
+    expect(into).toEqual(content.subarray(4096, 4096 + 32_768));
+
+    into.fill(0x55);
+    lay(1, 65_536, [500, 12, 20_000, 12_256]);
+    image.write(1, true);
+    image.turn();
+
+    expect(stored()).toEqual(content.slice().fill(0x55, 65_536, 65_536 + 32_768));
+    expect(host.calls.at(-1)!.flags).toBe(DSYNC);
+    expect(ended.map(({ error }) => error)).toEqual([0, 0]);
+  });
+
+  test("two requests at once do not mix", () => {
+    const { host, image, ended, lay } = setUp();
+    host.limit = 300;
+    const into = lay(0, 0, [1000]).slice();
+    const memory = lay(0, 0, [1000]);
+    expect(into.length).toBe(1000);
+    image.read(0);
+    image.flush(1);
+    image.turn();
+
+    expect(memory).toEqual(content.subarray(0, 1000));
+    expect(ended.map(({ slot }) => slot).toSorted()).toEqual([0, 1]);
+  });
+});
+
+test("whether a file can have holes is found out without touching it", () => {
+  expect(canPunch(fd, bytes)).toBe(true);
+  expect(stored()).toEqual(content);
+
+  const pipe = openSync("/dev/null", "w");
+  expect(canPunch(pipe, 0)).toBe(true); // ENODEV: not an answer of a file system
+  closeSync(pipe);
+});
