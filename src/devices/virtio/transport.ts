@@ -5,7 +5,7 @@
  * words.
  */
 import { HandOver, type VirtioDeviceState } from "./device-state.ts";
-import { Feature, maxQueueSize, noVector, Status } from "./registers.ts";
+import { Feature, maxQueueSize, maxQueues, noVector, Status } from "./registers.ts";
 
 /** What a device is, as plain data: the same in every thread. */
 export interface VirtioIdentity {
@@ -37,6 +37,12 @@ export class VirtioTransport {
     /** Wakes the worker that has the backend. */
     readonly wake: () => void,
   ) {
+    for (const size of identity.queueSizes) {
+      if (size < 1 || size > maxQueueSize || !Number.isInteger(Math.log2(size))) {
+        throw new RangeError(`virtio: a queue of ${size} entries`);
+      }
+    }
+    if (identity.queueSizes.length > maxQueues) throw new RangeError("virtio: too many queues");
     this.handOver = new HandOver(state);
   }
 
@@ -154,7 +160,7 @@ export class VirtioTransport {
     const most = this.identity.queueSizes[this.state.queueSelect] ?? 0;
     const queue = this.openQueue;
     const powerOfTwo = size > 0 && (size & (size - 1)) === 0;
-    if (queue && powerOfTwo && size <= Math.min(most, maxQueueSize)) queue.size = size;
+    if (queue && powerOfTwo && size <= most) queue.size = size;
   }
 
   /** Writing 1 enables; there is no way back but a reset (section 4.1.4.3.2). */
