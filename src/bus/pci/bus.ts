@@ -19,8 +19,8 @@ export interface PciFunction {
   /** Configuration space has been written: `offset` and `size` say where. Called under the bus's lock. */
   configWritten(offset: number, size: AccessSize): void;
   /**
-   * Another function answers in [start, end): what this one has there without answering there itself, such as ioeventfds
-   * from where its BAR was, goes. Called under the bus's lock.
+   * Another function answers in [start, end): what this one has there without answering there itself, such as
+   * ioeventfds from where its BAR was, goes. Called under the bus's lock.
    */
   vacate?(start: number, end: number): void;
   readonly window?: PciWindow;

@@ -126,8 +126,8 @@ export class VirtioPciFunction implements PciFunction {
   }
 
   /**
-   * Tells the guest by vector, or by the ISR and the pin. `cause` is a bit of the ISR. Under the device's lock. A driver
-   * that is not ready, or has reset the device since, is told nothing (virtio 1.2 section 2.1.2).
+   * Tells the guest by vector, or by the ISR and the pin. `cause` is a bit of the ISR. Under the device's lock. A
+   * driver that is not ready, or has reset the device since, is told nothing (virtio 1.2 section 2.1.2).
    */
   interrupt(cause: number, vector: number): void {
     const { state } = this.transport;

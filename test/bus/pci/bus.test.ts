@@ -18,7 +18,7 @@ import { LockOrder } from "./parts.ts";
 const nobody = 0xffff_ffff;
 const [command, bar0] = [0x04, 0x10];
 
-class Function implements PciFunction {
+class Slot implements PciFunction {
   readonly config: PciConfigSpace;
   readonly written: [offset: number, size: number][] = [];
   readonly vacated: [start: number, end: number][] = [];
@@ -49,8 +49,8 @@ let locks: LockOrder;
 let bus: PciBus;
 let ports: PortBus;
 let mmconfig: PciMmconfig;
-let first: Function;
-let second: Function;
+let first: Slot;
+let second: Slot;
 /** What the window shows, and where it points. */
 let registers: Scratch;
 let target: { offset: number; size: AccessSize } | undefined;
@@ -63,8 +63,8 @@ beforeEach(() => {
   mmconfig = new PciMmconfig(bus);
   registers = new Scratch(16);
   target = undefined;
-  first = new Function(0x1111);
-  second = new Function(0x2222, {
+  first = new Slot(0x1111);
+  second = new Slot(0x2222, {
     data: 0x44,
     target: () => target,
     registers,
