@@ -50,6 +50,16 @@ export interface BootPlan {
 }
 
 const IOAPIC_ID = 0;
+
+/**
+ * What stands where a PC's BIOS is entered in real mode: a reset. Linux jumps there to restart a machine with
+ * hardware-reduced ACPI and no EFI (reboot_init and machine_real_restart in its arch/x86/kernel/reboot.c).
+ */
+export const biosEntry = Uint8Array.of(
+  ...[0xba, Port.reset & 0xff, Port.reset >> 8], // mov dx, Port.reset
+  ...[0xb0, resetValue, 0xee], //                   mov al, resetValue; out dx, al
+  ...[0xf4, 0xeb, 0xfd], //                         hlt; jmp to the hlt
+);
 const mmconfigBytesPerBus = 0x10_0000;
 const pciWindow32 = {
   start: MemoryMap.pciWindow32,

@@ -79,6 +79,7 @@ function hostScript(folder: string, options: GuestOptions): string {
   return `
     . ${quote(`${root}/test/e2e/driver.sh`)}
     cd ${quote(folder)} || exit 1
+    rm -f ./* # of a run that the lab did not survive
     program="${program}"
     ${options.before ?? ""}
     touch stdout stderr events
