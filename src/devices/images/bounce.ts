@@ -1,6 +1,7 @@
 /**
- * A detour for transfers that O_DIRECT refuses because of where the guest's memory lies (open(2), "O_DIRECT"): by way of
- * one aligned buffer, piece by piece. Rare, as drivers align to the block size they are told; so it may wait for the host.
+ * A detour for transfers that O_DIRECT refuses because of where the guest's memory lies (open(2), "O_DIRECT"): by way
+ * of one aligned buffer, piece by piece. Rare, as drivers align to the block size that they are told; so it may wait
+ * for the host.
  */
 import { Block } from "../../ffi/block.ts";
 import type { FileCalls } from "../../ffi/file-vector.ts";

@@ -1,6 +1,6 @@
 /**
- * A raw image: byte n of the disk is byte n of a file or block device. By io_uring, or, without a ring, by preadv2(2) and
- * pwritev2(2), which end before `turn` returns.
+ * A raw image: byte n of the disk is byte n of a file or block device. By io_uring, or, without a ring, by preadv2(2)
+ * and pwritev2(2), which end before `turn` returns.
  */
 import { Block } from "../../ffi/block.ts";
 import {

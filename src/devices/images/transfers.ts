@@ -1,6 +1,6 @@
 /**
- * The requests that a disk image has in hand, by slot: which bytes of the image, and which pieces of host memory. All of it
- * is laid out once, so that a request allocates nothing.
+ * The requests that a disk image has in hand, by slot: which bytes of the image, and which pieces of host memory. All
+ * of it is laid out once, so that a request allocates nothing.
  */
 import { Block } from "../../ffi/block.ts";
 import { iovecBytes, iovecWords, putIovec } from "../../ffi/iovec.ts";

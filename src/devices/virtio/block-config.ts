@@ -1,6 +1,6 @@
 /**
- * The block device as its driver sees it (virtio 1.2 section 5.2; linux/virtio_blk.h): what it is given, the features that
- * follow from that, and its configuration space.
+ * The block device as its driver sees it (virtio 1.2 section 5.2; linux/virtio_blk.h): what it is given, the features
+ * that follow from that, and its configuration space.
  */
 import { addr, struct, u8, u16, u32 } from "../../ffi/struct.ts";
 
@@ -101,7 +101,7 @@ export const VirtioBlkConfig = struct(
   { packed: true },
 );
 
-/** The longest range of one DISCARD or WRITE_ZEROES request: just under 2 GiB, which every file system takes at once. */
+/** The longest range of one DISCARD or WRITE_ZEROES request: just under 2 GiB. */
 export const maxRangeSectors = 2 ** 22 - 1;
 const maxDepth = 256;
 

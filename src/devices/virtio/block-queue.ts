@@ -1,7 +1,7 @@
 /**
- * One queue of the block device: its requests (virtio 1.2 section 5.2.6), each in a slot while the image has it in hand. A
- * request's data moves between guest pages and the image by system calls alone; here its header is read and its status
- * written, wherever the driver split them.
+ * One queue of the block device: its requests (virtio 1.2 section 5.2.6), each in a slot while the image has it in
+ * hand. A request's data moves between guest pages and the image by system calls alone; here its header is read and
+ * its status written, wherever the driver split them.
  */
 import type { DiskImage } from "../images/disk-image.ts";
 import type { Transfers } from "../images/transfers.ts";
