@@ -82,6 +82,7 @@ function load(plan: BootPlan): BootState {
   const acpi = !hasOption(plan.cmdline, "acpi=off");
   const tables = acpi ? acpiTables(plan) : { rsdpAddress: 0, blobs: mpTables(plan) };
   for (const { address, data } of tables.blobs) memory.write(address, data);
+  memory.write(MemoryMap.biosEntry, biosEntry);
   return loadKernel(
     {
       kernelFd: kernel.fd,
