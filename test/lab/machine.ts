@@ -16,7 +16,7 @@ import { Qmp } from "./qmp.ts";
 import { copySparse, forget, type LabSize, ramFolder, restore, savedLab } from "./saved.ts";
 import * as state from "./state.ts";
 
-/** From the environment: CHV_LAB_CPUS, CHV_LAB_MEMORY (a number of GiB), CHV_LAB_IDLE (minutes). */
+/** From the environment: CHV_LAB_CPUS, CHV_LAB_MEMORY (MiB), CHV_LAB_IDLE (minutes). */
 function settings() {
   const number = (name: string, standard: number) => {
     const value = Number(process.env[name] ?? standard);
@@ -26,7 +26,7 @@ function settings() {
   };
   return {
     cpus: number("CHV_LAB_CPUS", 2),
-    memory: `${number("CHV_LAB_MEMORY", 6)}G`,
+    memory: `${number("CHV_LAB_MEMORY", 6144)}M`,
     idleMinutes: number("CHV_LAB_IDLE", 30),
   };
 }

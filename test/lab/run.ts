@@ -39,8 +39,8 @@ export function ensureLab(): void {
 let startedHere = false;
 
 /**
- * Whether the lab, by its QEMU's number, is dead and there is a new one. Under load QEMU's emulated processors, of which
- * nested paging asks much, now and then bring down the lab's own kernel; that is no verdict on chv.
+ * Whether the lab, by its QEMU's number, is dead and there is a new one. An emulated
+ * machine's death is no verdict on chv, but its last words are kept.
  */
 async function revived(dead: number | undefined): Promise<boolean> {
   if (!(await waitFor(() => readState()?.qemu.pid !== dead, 5000))) return false;
@@ -65,15 +65,20 @@ function labCommand(command: "start" | "release"): void {
 
 /**
  * Runs a bash script in the project's folder, as root; several at once are fine. If the lab dies
- * under it, it runs once more from its beginning, in a new lab: files it left are still there.
+ * under it, it runs again from its beginning, in a new lab, twice at most: files it left are still there.
  */
 export async function labRun(script: string, options: LabRunOptions = {}): Promise<LabRunResult> {
-  ensureLab();
-  const lab = readState()?.qemu.pid;
-  const first = await runOnce(script, options);
-  if (direct || first.code !== CONNECTION_LOST || !(await revived(lab))) return first;
-  return runOnce(script, options);
+  for (let tries = 1; ; tries++) {
+    ensureLab();
+    const lab = readState()?.qemu.pid;
+    const result = await runOnce(script, options);
+    const died = !direct && result.code === CONNECTION_LOST;
+    if (!died || tries === triesMax || !(await revived(lab))) return result;
+  }
 }
+
+/** A lab that dies under a script that often is no accident. */
+const triesMax = 3;
 
 async function runOnce(script: string, options: LabRunOptions): Promise<LabRunResult> {
   const chunks: Uint8Array[] = [];

@@ -12,14 +12,14 @@ import * as state from "./state.ts";
 
 export interface LabSize {
   readonly cpus: number;
-  /** As QEMU takes it: "6G". */
+  /** As QEMU takes it: "6144M". */
   readonly memory: string;
 }
 
 /** Where the RAM of a running lab lies: memory if there is room, else the lab's folder. */
 export function ramFolder(memory: string): string {
   const free = statfsSync("/dev/shm");
-  return free.bavail * free.bsize >= Number.parseInt(memory, 10) * 2 ** 30 ? "/dev/shm" : labFolder;
+  return free.bavail * free.bsize >= Number.parseInt(memory, 10) * 2 ** 20 ? "/dev/shm" : labFolder;
 }
 
 /** What a saved machine depends on; another key, and it is of no use. */
