@@ -20,6 +20,8 @@ export interface GuestOptions {
   readonly end?: "poweroff" | "reboot" | "panic" | "halt" | "shell";
   /** The value of --serial; "tty" if not given. */
   readonly serial?: string;
+  /** Where the events go: a second guest of the same run has a file of its own. */
+  readonly events?: string;
   /** Further arguments of chv. */
   readonly more?: readonly string[];
   /** Bash that runs beside chv, with the functions of `driver.sh`. */
@@ -60,14 +62,14 @@ export const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
 const inside = (path: string) => (direct ? path : pathInLab(path));
 
 /** chv's arguments for a guest. */
-function guestArguments(options: GuestOptions): string[] {
+export function guestArguments(options: GuestOptions): string[] {
   const script = guestScript(options.run ?? ":", options.end ?? "poweroff");
   const words = ["console=ttyS0 quiet panic=-1", labWords, options.words, script].filter(Boolean);
   return [
     ...["--kernel", inside(options.kernel ?? kernelFile("6.12-cloud", "vmlinux"))],
     ...["--initramfs", inside(options.initramfs ?? initramfsFile), "--cmdline", words.join(" ")],
     ...["--serial", options.serial ?? "tty", "--console", "off"],
-    ...["--event-monitor", "path=events", ...(options.more ?? [])],
+    ...["--event-monitor", `path=${options.events ?? "events"}`, ...(options.more ?? [])],
   ];
 }
 

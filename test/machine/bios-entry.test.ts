@@ -1,10 +1,14 @@
 /** What stands at F000:FFF0, against the assembler. */
 import { afterAll, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { biosEntry } from "../../src/machine/boot.ts";
+import { close } from "../../src/ffi/file.ts";
+import { biosEntry, openInput, prepareBoot } from "../../src/machine/boot.ts";
+import { GuestMemory } from "../../src/machine/guest-memory.ts";
 import { MemoryMap } from "../../src/machine/memory-map.ts";
+import { createBacking } from "../../src/machine/ram-backing.ts";
+import { elf, pattern, pvhNote } from "../firmware/images.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-bios-entry-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -29,4 +33,26 @@ test("the BIOS's entry writes 1 to the reset register at port 0x602, and waits",
 test("it is where F000:FFF0 points, and ends below 1 MiB", () => {
   expect<number>(MemoryMap.biosEntry).toBe(0xf000 * 16 + 0xfff0);
   expect(MemoryMap.biosEntry + biosEntry.length).toBeLessThanOrEqual(0x10_0000);
+});
+
+test.each(["", "acpi=off"])("a machine that boots a kernel has it there (%p)", (cmdline) => {
+  const [ram, kernelPath] = [join(folder, "ram"), join(folder, "kernel")];
+  const segments = [{ address: 0x10_0000, data: pattern(16) }];
+  writeFileSync(kernelPath, elf({ entry: 0x10_0000, segments, notes: pvhNote(0x10_0000) }));
+  const size = 16 * 2 ** 20;
+  const backing = createBacking({
+    ...{ size, file: ram, shared: true, hugepages: false, mergeable: false },
+    ...{ prefault: false, thp: false },
+  });
+  const kernel = openInput("--kernel", kernelPath);
+
+  prepareBoot({
+    ...{ kernel, initramfs: undefined, cmdline, entry: "auto", serial: true },
+    ...{ memory: new GuestMemory(size, backing), cpus: [{ apicId: 0, enabled: true }] },
+  });
+
+  const at = 0xf_fff0;
+  expect(readFileSync(ram).subarray(at, at + biosEntry.length)).toEqual(Buffer.from(biosEntry));
+  close(kernel.fd);
+  backing.close();
 });
