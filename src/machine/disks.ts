@@ -7,11 +7,12 @@ import {
   blockFeatures,
   sectorBytes,
 } from "../devices/virtio/block-config.ts";
-import { DeviceType, Feature } from "../devices/virtio/registers.ts";
+import { DeviceType, Feature, maxQueueSize, maxQueues } from "../devices/virtio/registers.ts";
 import { ConfigError } from "../exit-codes.ts";
 import { deviceBytes } from "../ffi/block-device.ts";
 import { close, Open, open, pread } from "../ffi/file.ts";
 import { lockFile, lockHolder } from "../ffi/file-lock.ts";
+import { canPunch } from "../ffi/file-vector.ts";
 import { SystemError } from "../ffi/libc.ts";
 import type { VmConfig } from "./config/vm.ts";
 import type { VirtioDevice } from "./virtio-spec.ts";
@@ -21,9 +22,15 @@ type DiskConfig = NonNullable<VmConfig["disks"]>[number];
 const O_DIRECT = 0o40000;
 const qcow2Magic = "QFI\xfb";
 const directBlockBytes = 4096;
+const pageBytes = 4096;
+/** Devices of PCI bus 0 beside the host bridge. */
+const slotsMax = 31;
 
 /** Opens every disk, in order. Throws ConfigError naming the disk; then none is left open. */
 export function openDisks(configs: readonly DiskConfig[]): VirtioDevice[] {
+  if (configs.length > slotsMax) {
+    throw new ConfigError(`--disk: ${configs.length} disks for ${slotsMax} PCI slots`, "--disk");
+  }
   const disks: VirtioDevice[] = [];
   try {
     for (const [index, config] of configs.entries()) disks.push(openDisk(config, index));
@@ -35,9 +42,13 @@ export function openDisks(configs: readonly DiskConfig[]): VirtioDevice[] {
 }
 
 function openDisk(config: DiskConfig, index: number): VirtioDevice {
-  const { path, readonly, direct } = config;
+  const { path, readonly, direct, num_queues: queues, queue_size: size } = config;
   const fail = (why: string) => new ConfigError(`--disk ${path ?? ""}: ${why}`, "--disk");
   if (path === undefined) throw fail("path= is missing; add it");
+  if (queues > maxQueues) throw fail(`num_queues=${queues} is above ${maxQueues}; lower it`);
+  if (size > maxQueueSize || (size & (size - 1)) !== 0) {
+    throw fail(`queue_size=${size} is not a power of two up to ${maxQueueSize}; choose one`);
+  }
   let fd: number;
   try {
     const access = readonly ? Open.readOnly : Open.readWrite;
@@ -82,7 +93,8 @@ function describe(
     ...{ direct: config.direct, serial: config.serial ?? config.id ?? `_disk${index}` },
     ...{ queues: config.num_queues, queueSize: config.queue_size, writeback: config.wce },
     ...{ blockSize, physicalBlockSize: Math.max(blockSize, status.blksize) },
-    ...{ discard: config.sparse && status.isFile(), uring: true },
+    ...{ discard: config.sparse && canPunch(fd, Math.ceil(bytes / pageBytes) * pageBytes) },
+    uring: true,
   };
   return {
     id: config.id ?? `_disk${index}`,

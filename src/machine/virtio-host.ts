@@ -82,6 +82,7 @@ export class VirtioDeviceHost implements BackendHost {
   #stop(): void {
     this.#stopping = true;
     const stopped = () => {
+      if (!this.#stopping) return;
       this.#running = false;
       this.#stopping = false;
       this.#follow();
@@ -120,8 +121,11 @@ export class VirtioDeviceHost implements BackendHost {
 
   #kicked(index: number, fd: number): void {
     drainEventfd(fd);
-    if (this.#running && !this.#stopping && !this.#handOver.broken) {
-      this.#guarded(() => this.#backend.kicked(index));
+    if (!this.#running || this.#stopping || this.#handOver.broken) return;
+    try {
+      this.#backend.kicked(index);
+    } catch (error) {
+      this.#contain(error);
     }
   }
 
@@ -130,9 +134,13 @@ export class VirtioDeviceHost implements BackendHost {
     try {
       run();
     } catch (error) {
-      if (!(error instanceof GuestFault)) throw error;
-      this.broke(error);
+      this.#contain(error);
     }
+  }
+
+  #contain(error: unknown): void {
+    if (!(error instanceof GuestFault)) throw error;
+    if (!this.#handOver.broken) this.broke(error);
   }
 
   /** The driver broke the rules, found in the midst of something else than a kick. */

@@ -24,8 +24,9 @@ export interface Backend {
   /** The driver has something in queue `index`. Never blocks. */
   kicked(index: number): void;
   /**
-   * Stands still: nothing in flight may touch guest memory afterwards. True when that is so already; false when
-   * requests are in flight, and `quiet` is called when the last one has ended. The queues are gone then.
+   * Stands still, also when `start` failed: nothing in flight may touch guest memory afterwards. True when that is so
+   * already; false when requests are in flight, and `quiet` is called when the last one has ended. The queues are gone
+   * then.
    */
   stop(quiet: () => void): boolean;
   /** Frees descriptors and mappings. */

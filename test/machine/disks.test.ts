@@ -1,0 +1,106 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseOptions } from "../../src/cli/options.ts";
+import { ConfigError } from "../../src/exit-codes.ts";
+import { close } from "../../src/ffi/file.ts";
+import { DiskConfig } from "../../src/machine/config/devices.ts";
+import { openDisks } from "../../src/machine/disks.ts";
+import type { VirtioDevice } from "../../src/machine/virtio-spec.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "chv-disks-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function image(name: string, bytes: number): string {
+  const path = join(folder, name);
+  writeFileSync(path, "");
+  truncateSync(path, bytes);
+  return path;
+}
+
+const opened = (...texts: string[]) =>
+  openDisks(texts.map((text) => parseOptions(DiskConfig, text, "--disk")));
+
+function closeAll(disks: readonly VirtioDevice[]): void {
+  for (const { backend } of disks) close(backend.spec.fd);
+}
+
+const descriptors = () => readdirSync("/proc/self/fd").length;
+
+/** The message of the ConfigError; nothing may be left open. */
+function refusal(...texts: string[]): string {
+  const before = descriptors();
+  try {
+    closeAll(opened(...texts));
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError);
+    expect(descriptors()).toBe(before);
+    return (error as Error).message;
+  }
+  throw new Error("it was opened");
+}
+
+describe("a disk that opens", () => {
+  test("has its size in sectors, its name and its serial number", () => {
+    const path = image("one", 3 * 1024 * 1024 + 700);
+
+    const disks = opened(`path=${path}`, `path=${image("two", 512)},id=data,serial=S1`);
+
+    expect(disks.map(({ id }) => id)).toEqual(["_disk0", "data"]);
+    expect(disks.map(({ backend }) => backend.spec.sectors)).toEqual([6145, 1]);
+    expect(disks.map(({ backend }) => backend.spec.serial)).toEqual(["_disk0", "S1"]);
+    expect(disks[0]!.identity.type).toBe(2); // virtio 1.2 section 5: block device
+    closeAll(disks);
+  });
+
+  test("is its writer's alone; readers share it", () => {
+    const path = image("shared", 4096);
+    const writer = opened(`path=${path}`);
+    expect(refusal(`path=${path}`)).toContain(`in use by process ${process.pid}; end it first`);
+    expect(refusal(`path=${path},readonly=on`)).toContain("in use by process");
+    closeAll(writer);
+
+    const readers = opened(`path=${path},readonly=on`, `path=${path},readonly=on`);
+    expect(refusal(`path=${path}`)).toContain("in use by process");
+    closeAll(readers);
+  });
+});
+
+describe("a disk that does not", () => {
+  test.each([
+    ["readonly=on", "path= is missing; add it"],
+    ["path=/nowhere/disk", "no such file or directory; name an image that chv may write"],
+    [`path=${folder},readonly=on`, "neither a file nor a block device; name an image"],
+    ["path=/dev/null", "neither a file nor a block device; name an image"],
+    [`path=${image("empty", 0)}`, "smaller than one sector of 512 bytes"],
+    [`path=${image("odd", 4096 + 512)},direct=on`, "whole blocks of 4096 bytes; extend it"],
+    [`path=${image("q", 4096)},queue_size=100`, "queue_size=100 is not a power of two"],
+    [
+      `path=${image("q", 4096)},queue_size=2048`,
+      "queue_size=2048 is not a power of two up to 1024",
+    ],
+    [`path=${image("q", 4096)},num_queues=18`, "num_queues=18 is above 17; lower it"],
+  ])("%s: %s", (text, why) => {
+    expect(refusal(text)).toContain(why);
+  });
+
+  test("is of another format, unless raw was asked for", () => {
+    const path = image("qcow2", 65536);
+    writeFileSync(path, Buffer.from("514649fb00000003", "hex"), { flag: "r+" });
+
+    expect(refusal(`path=${path}`)).toContain("a qcow2 image, which this version");
+    closeAll(opened(`path=${path},image_type=raw`));
+  });
+
+  test("takes those before it along", () => {
+    expect(refusal(`path=${image("first", 4096)}`, "path=/nowhere")).toContain("/nowhere");
+    closeAll(opened(`path=${join(folder, "first")}`)); // its lock is gone too
+  });
+
+  test("is one too many", () => {
+    const path = image("many", 4096);
+    const many = Array.from({ length: 32 }, () => `path=${path},readonly=on`);
+    expect(refusal(...many)).toContain("32 disks for 31 PCI slots");
+  });
+});
