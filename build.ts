@@ -7,7 +7,15 @@
  * bunfig.toml of the folder it is started in.
  */
 
-import { chmodSync, existsSync, mkdirSync, renameSync, rmSync, utimesSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+} from "node:fs";
 import { fileURLToPath } from "node:url";
 import { engines } from "./package.json" with { type: "json" };
 import * as workers from "./src/workers.ts";
@@ -39,6 +47,7 @@ async function build(): Promise<void> {
       target: "bun",
       format: "esm",
       bytecode: true,
+      sourcemap: "linked", // log lines and stack traces name the source
       minify: { whitespace: true, syntax: true, identifiers: false },
       compile: {
         outfile: unfinished,
@@ -54,6 +63,10 @@ async function build(): Promise<void> {
     renameSync(unfinished, output);
   } finally {
     rmSync(unfinished, { force: true });
+    // the binary has its source maps inside
+    for (const file of readdirSync(here("dist"))) {
+      if (file.endsWith(".map")) rmSync(here(`dist/${file}`), { force: true });
+    }
   }
 }
 
