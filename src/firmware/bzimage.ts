@@ -120,6 +120,12 @@ const isPowerOfTwo = (value: number): boolean => value > 0 && (value & (value - 
 function protectedModePart(file: KernelFile, setupSects: number, syssize: number) {
   const offset = ((setupSects || 4) + 1) * 512;
   const declared = syssize * 16;
+  if (declared <= entry64) {
+    file.refuse(
+      `its syssize (${declared} bytes) ends before its 64-bit entry`,
+      "the file is damaged, fetch it again",
+    );
+  }
   file.check(offset, Math.max(declared - 15, entry64 + 1), "the protected-mode part");
   return { offset, size: Math.min(declared, file.size - offset) };
 }

@@ -125,6 +125,15 @@ test("a bzImage whose header was changed", () => {
   );
 });
 
+test("a bzImage whose protected-mode part ends before its entry is refused", () => {
+  const payload = images.zstd.slice(1024 + 4096);
+  const short = { ...header, syssize: 0x20, payloadOffset: 0, payloadLength: 0, initSize: 1 };
+
+  expect(() => small.load(bzImage(payload, short))).toThrow(
+    "its syssize (512 bytes) ends before its 64-bit entry",
+  );
+});
+
 test("a bzImage with any values in the fields that are used", () => {
   const fields = fc.record(
     {

@@ -4,10 +4,10 @@
 #include "io.h"
 
 /*
- * About 5 to 10 s on the TSCs of today: an interrupt that never comes, not one that is late on a
+ * About 20 to 40 s on the TSCs of today: an interrupt that never comes, not one that is late on a
  * busy host.
  */
-#define PATIENCE (1ul << 34)
+#define PATIENCE (1ul << 36)
 
 /*
  * Waits until `condition`; gives whether it came true. Looks once in each turn: a look may change a
