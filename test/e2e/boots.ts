@@ -137,6 +137,7 @@ export const noAcpi = shared("no-acpi", () => ({
 
 /** Five reboots: the guest asks what to do each time it is up. */
 export const reboots = shared("reboots", () => ({
+  boots: 6,
   run: "echo guest-ready; read answer; [ $answer = off ] || reboot -f",
   input: `
     for i in 1 2 3 4 5; do await_text stdout guest-ready $i || exit; echo again; done

@@ -2,10 +2,10 @@
 # use: $chv is the process; stdout, stderr and events are its files.
 
 # await_text FILE TEXT [TIMES]: until that many lines of the file contain the text; fails when they
-# do not within two minutes, or when chv has ended without them.
+# do not within some four minutes, or when chv has ended without them.
 await_text() {
   local tries alive
-  for ((tries = 0; tries < 600; tries++)); do
+  for ((tries = 0; tries < 1200; tries++)); do
     alive=$(jobs -rp)
     [ "$(grep -csF -e "$2" "$1")" -lt "${3:-1}" ] 2>/dev/null || [ ! -e "$1" ] || return 0
     [ -n "$alive" ] || [ -z "${chv:-}" ] || break

@@ -28,6 +28,8 @@ export interface GuestOptions {
   readonly drive?: string;
   /** Bash whose output is chv's standard input; it has no $chv. */
   readonly input?: string;
+  /** How many times the guest boots, for the time that the run may take; once if not given. */
+  readonly boots?: number;
   /** Bash that runs before chv, and when it has ended. */
   readonly before?: string;
   readonly after?: string;
@@ -56,7 +58,8 @@ export interface GuestRun {
 
 /** Emulated processors are slow with string instructions and mitigations (the lab's, not a real one's). */
 const labWords = direct ? "" : "clearcpuid=rep_good init_on_alloc=0 mitigations=off tsc=reliable";
-const timeoutMs = 240_000;
+/** For a run of one boot; other runs share the lab's processors. */
+const bootTimeoutMs = 300_000;
 
 export const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
 const inside = (path: string) => (direct ? path : pathInLab(path));
@@ -64,12 +67,14 @@ const inside = (path: string) => (direct ? path : pathInLab(path));
 /** chv's arguments for a guest. */
 export function guestArguments(options: GuestOptions): string[] {
   const script = guestScript(options.run ?? ":", options.end ?? "poweroff");
+  const more = options.more ?? [];
+  const memory = more.includes("--memory") ? [] : ["--memory", "256M"];
   const words = ["console=ttyS0 quiet panic=-1", labWords, options.words, script].filter(Boolean);
   return [
     ...["--kernel", inside(options.kernel ?? kernelFile("6.12-cloud", "vmlinux"))],
     ...["--initramfs", inside(options.initramfs ?? initramfsFile), "--cmdline", words.join(" ")],
     ...["--serial", options.serial ?? "tty", "--console", "off"],
-    ...["--event-monitor", `path=${options.events ?? "events"}`, ...(options.more ?? [])],
+    ...["--event-monitor", `path=${options.events ?? "events"}`, ...memory, ...more],
   ];
 }
 
@@ -123,9 +128,10 @@ async function turn<T>(run: () => Promise<T>): Promise<T> {
 let runs = 0;
 
 /** Runs bash in a folder of its own, when there is a processor for it; the files that it left. */
-export function runInFolder(
+function runInFolder(
   name: string,
   script: (folder: string) => string,
+  timeoutMs: number,
 ): Promise<{ code: number; output: string; files: Record<string, string> }> {
   return turn(async () => {
     const folder = `${cache}/e2e/${name}-${process.pid}-${runs++}`;
@@ -146,7 +152,11 @@ export function runInFolder(
 
 /** One run of chv, to its end. Throws, with all there is to see, when `drive` failed or the time ran out. */
 export async function runGuest(name: string, options: GuestOptions = {}): Promise<GuestRun> {
-  const { code, output, files } = await runInFolder(name, (folder) => hostScript(folder, options));
+  const { code, output, files } = await runInFolder(
+    name,
+    (folder) => hostScript(folder, options),
+    bootTimeoutMs * (options.boots ?? 1),
+  );
   const { stdout = "", stderr = "", status = "", events = "" } = files;
   if (code !== 0 || status === "") {
     const tail = (text: string) => text.slice(-2000);
