@@ -4,7 +4,7 @@
  */
 
 import { cache, kernelFile } from "../lab/paths.ts";
-import { guestArguments, quote, shared } from "./guest.ts";
+import { shared } from "./guest.ts";
 import { writeInitramfs } from "./initramfs/build.ts";
 
 /** What every guest says of itself; `ready` is the last line, and code 0x90 tells it without a console. */
@@ -156,41 +156,3 @@ export const noSerial = shared("no-serial", () => ({
   run: "if grep -q 16550A /proc/tty/driver/serial; then printf '\\221'; else printf '\\222'; fi | debug-port",
   serial: "off",
 }));
-
-/** Two guests whose pages are alike, and the host's KSM beside them; `ksm` holds its figures, before and after. */
-export const mergeable = shared("mergeable", () => {
-  const options = {
-    run: said(),
-    words: "nokaslr",
-    end: "shell",
-    serial: "null",
-    more: ["--memory", "size=256M,mergeable=on"],
-  } as const;
-  const second = guestArguments({ ...options, events: "events2" })
-    .map(quote)
-    .join(" ");
-  return {
-    ...options,
-    before: `
-      ksm=/sys/kernel/mm/ksm
-      was=$(cat $ksm/run $ksm/pages_to_scan $ksm/sleep_millisecs | xargs)
-      figures() { (cd $ksm && grep . pages_shared pages_sharing | xargs); }`,
-    drive: `
-      "$program" ${second} </dev/null >/dev/null 2>stderr2 &
-      second=$!
-      await_code 144 && await_text events2 '"code":144,' || return
-      figures >ksm
-      echo 20000 >$ksm/pages_to_scan; echo 10 >$ksm/sleep_millisecs; echo 1 >$ksm/run
-      for ((tries = 0; tries < 200; tries++)); do
-        [ "$(cat $ksm/pages_sharing)" -lt 4000 ] || break
-        sleep 0.2
-      done
-      figures >>ksm
-      grep -h ksm_merging_pages /proc/$chv/ksm_stat /proc/$second/ksm_stat >merging
-      kill -TERM $chv $second`,
-    after: `
-      [ -z "$second" ] || kill -KILL $second 2>/dev/null
-      set -- $was
-      echo 2 >$ksm/run; echo $2 >$ksm/pages_to_scan; echo $3 >$ksm/sleep_millisecs; echo $1 >$ksm/run`,
-  };
-});

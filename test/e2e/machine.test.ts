@@ -1,14 +1,5 @@
 import { describe, expect } from "bun:test";
-import {
-  bzImage,
-  large,
-  mergeable,
-  older,
-  olderElf,
-  ownDecompressor,
-  pty,
-  socket,
-} from "./boots.ts";
+import { bzImage, large, older, olderElf, ownDecompressor, pty, socket } from "./boots.ts";
 import { guestTest } from "./guest.ts";
 
 /** The lines of the console that begin so, in order. */
@@ -94,22 +85,6 @@ describe("--memory", () => {
 
   guestTest("shared=on: RAM is a memfd", async () => {
     expect((await pty()).files.maps).toMatch(/rw-s .* \/memfd:\S+ \(deleted\)$/m);
-  });
-
-  guestTest("mergeable=on: the pages of two guests are merged", async () => {
-    const { files } = await mergeable();
-    const [, after] = files.ksm!.trim().split("\n");
-    const shared = Number(/pages_shared:(\d+)/.exec(after!)?.[1]);
-    const sharing = Number(/pages_sharing:(\d+)/.exec(after!)?.[1]);
-    expect(files.ksm).toStartWith("pages_shared:0 pages_sharing:0\n");
-    expect(sharing).toBeGreaterThanOrEqual(4000);
-    // one guest alone has few pages twice; the text of a kernel, some 14 MiB, is the same in both
-    expect(shared).toBeGreaterThan(1000);
-    const merging = [...files.merging!.matchAll(/ksm_merging_pages (\d+)/g)].map(([, n]) =>
-      Number(n),
-    );
-    expect(merging).toHaveLength(2);
-    expect(Math.min(...merging)).toBeGreaterThan(1000);
   });
 
   guestTest("hugepages=on: RAM is of the host's pool of huge pages", async () => {

@@ -19,13 +19,6 @@ const wanted = [
   "vhost_vsock",
 ];
 
-/**
- * Shadow page tables instead of nested paging. Under QEMU 7.2's emulation of the latter, guests write
- * to wrong pages of the lab: two at once brought its kernel down within a minute, every time. With
- * shadow page tables they boot as quickly, and it lives.
- */
-const options: Readonly<Record<string, string>> = { "kvm-amd": "npt=0" };
-
 const modulesFolder = `${cache}/kernels/6.12-cloud/modules`;
 
 /** The modules' files, each after those it depends on (modules.dep of depmod(8)). */
@@ -66,8 +59,7 @@ export function labImage(idleMinutes: number): Buffer<ArrayBuffer> {
     `idle=${idleMinutes}`,
   ];
   const own = (name: string) => readFileSync(fileURLToPath(new URL(name, import.meta.url)));
-  const names = modules.map((path) => basename(path, ".ko"));
-  const order = names.map((name) => `${name} ${options[name] ?? ""}`.trim()).join("\n");
+  const order = modules.map((path) => basename(path, ".ko")).join("\n");
   const files: [path: string, data: Uint8Array][] = [
     ["init", own("init")],
     ["agent", own("agent")],

@@ -25,7 +25,7 @@ function settings() {
     return value;
   };
   return {
-    cpus: number("CHV_LAB_CPUS", 2),
+    cpus: number("CHV_LAB_CPUS", 1),
     memory: `${number("CHV_LAB_MEMORY", 6144)}M`,
     idleMinutes: number("CHV_LAB_IDLE", 30),
   };
