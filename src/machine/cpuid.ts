@@ -65,7 +65,10 @@ const edx7ArchLbr = 1 << 19;
 const eax71ArchPerfmonExt = 1 << 8;
 // Leaf 6: what is left of thermal and power management is the always-running APIC timer
 const eax6Arat = 1 << 2;
-// Leaf 0x80000001: the performance counters of core, northbridge and L3
+// Leaf 0x80000001: several processors in a package; performance counters of core, northbridge and L3
+const ecx81CmpLegacy = 1 << 1;
+/** Leaf 0x8000001e, which every AMD processor with SVM has, tells the guest's topology, whatever the host's is. */
+const ecx81Topoext = 1 << 22;
 const ecx81PerfCounters = (1 << 23) | (1 << 24) | (1 << 28);
 const levelType = { invalid: 0, smt: 1, core: 2, die: 5 } as const;
 
@@ -138,7 +141,9 @@ function adjust(entry: Entry, id: number, options: CpuidOptions, amd: boolean): 
   } else if (clearedLeaves.includes(leaf)) {
     entry.eax = entry.ebx = entry.ecx = entry.edx = 0;
   } else if (leaf === 0x8000_0001) {
-    entry.ecx = (entry.ecx & ~ecx81PerfCounters) >>> 0;
+    const several = amd && perPackage > 1;
+    const ecx = entry.ecx & ~(ecx81PerfCounters | (amd ? ecx81CmpLegacy : 0));
+    entry.ecx = (several ? ecx | ecx81CmpLegacy | ecx81Topoext : ecx) >>> 0;
   } else if (leaf === 0x8000_0008) {
     adjustAddressSizes(entry, options.maxPhysBits);
     const threads = (shifts.die << 12) | (perPackage - 1);

@@ -102,7 +102,7 @@ export const socket = shared("socket", () => ({
 /** A bzImage whose kernel is LZ4, huge pages from the host's pool, power-off. */
 export const older = shared("older", () => ({
   kernel: kernelFile("6.1-cloud", "vmlinuz"),
-  run: said(),
+  run: `${said()}\nsleep 5`, // its mappings are looked at meanwhile
   before: `
     pool=/proc/sys/vm/nr_hugepages
     before=$(cat $pool)

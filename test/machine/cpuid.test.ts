@@ -345,3 +345,13 @@ test("the table that KVM gave is not touched", () => {
 
   expect(rows()).toEqual(offers(genuine));
 });
+
+test("AMD: several processors in a package are told as such, on a host of one too", () => {
+  const bits = (text: string, vendor?: typeof authentic) => {
+    const ecx = reads(0, options(text), vendor)(0x8000_0001)[2];
+    return [bit(ecx, 1), bit(ecx, 22)]; // APM volume 3 appendix E: CmpLegacy, TopologyExtensions
+  };
+
+  expect(bits("2:2:1:1", authentic)).toEqual([1, 1]);
+  expect(bits("1:1:1:2", authentic)[0]).toBe(0);
+});
