@@ -73,9 +73,16 @@ export function prepareBoot(plan: BootPlan): BootState {
   try {
     return load(plan);
   } catch (error) {
-    throw error instanceof KernelError ? new ConfigError(error.message, "--kernel") : error;
+    throw error instanceof KernelError ? new ConfigError(inOptions(error.message)) : error;
   }
 }
+
+/** The loaders know files, the user knows options. */
+const inOptions = (message: string): string =>
+  message
+    .replace(/^Kernel /, "--kernel ")
+    .replace(/^Initramfs /, "--initramfs ")
+    .replace(/^Command line:/, "--cmdline:");
 
 function load(plan: BootPlan): BootState {
   const { memory, kernel, initramfs } = plan;

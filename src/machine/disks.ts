@@ -33,7 +33,14 @@ export function openDisks(configs: readonly DiskConfig[]): VirtioDevice[] {
   }
   const disks: VirtioDevice[] = [];
   try {
-    for (const [index, config] of configs.entries()) disks.push(openDisk(config, index));
+    for (const [index, config] of configs.entries()) {
+      const disk = openDisk(config, index);
+      disks.push(disk);
+      if (disks.some((other) => other !== disk && other.id === disk.id)) {
+        const why = `id=${disk.id} names another disk too; choose another`;
+        throw new ConfigError(`--disk ${config.path}: ${why}`, "--disk");
+      }
+    }
     return disks;
   } catch (error) {
     for (const { backend } of disks) closeSync(backend.spec.fd);

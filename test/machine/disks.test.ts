@@ -98,6 +98,12 @@ describe("a disk that does not", () => {
     closeAll(opened(`path=${join(folder, "first")}`)); // its lock is gone too
   });
 
+  test("has another's name", () => {
+    const [one, two] = [image("id1", 4096), image("id2", 4096)];
+    expect(refusal(`path=${one},id=a`, `path=${two},id=a`)).toContain("id=a names another disk");
+    expect(refusal(`path=${one},id=_disk1`, `path=${two}`)).toContain("id=_disk1 names another");
+  });
+
   test("is one too many", () => {
     const path = image("many", 4096);
     const many = Array.from({ length: 32 }, () => `path=${path},readonly=on`);
