@@ -272,6 +272,34 @@ describe("a pty", () => {
       "serial: the client took nothing for 5 s and was detached",
     ]);
   });
+
+  test("a client that was detached does not hold up the guest, and gets what was kept", () => {
+    const { path, console } = opened();
+    const slow = later(client(path), close);
+    console.settle();
+    for (let i = 0; i < 30; i++) {
+      while (console.output.push(0x2e));
+      console.turn();
+    }
+    console.clock.pass(5.1);
+    console.turn();
+
+    for (let i = 0; i < 5; i++) {
+      while (console.output.push(0x2e));
+      console.turn();
+      expect(console.output.ready).toBe(true); // it still has not taken anything
+      console.clock.pass(6);
+    }
+    console.say("last words");
+    let seen = "";
+    for (let i = 0; i < 2000 && !seen.endsWith("last words"); i++) {
+      seen = (seen + text(slow)).slice(-20);
+      console.turn();
+    }
+
+    expect(seen).toEndWith("last words");
+    expect(console.events).toHaveLength(1);
+  });
 });
 
 describe("standard output", () => {
