@@ -32,6 +32,11 @@ export class SharedState {
     return new Int32Array(this.buffer, this.#take(count * 4), count);
   }
 
+  /** The next `count` doubles, for what one thread counts and others look at. */
+  doubles(count: number): Float64Array<SharedArrayBuffer> {
+    return new Float64Array(this.buffer, this.#take(count * 8), count);
+  }
+
   #take(size: number, align = 8): number {
     const at = Math.ceil(this.#end / align) * align;
     this.#end = at + size;

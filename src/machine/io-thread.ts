@@ -14,7 +14,8 @@ import { nameThread, threadId } from "../ffi/signals.ts";
 import { type Board, buildBoard, locked } from "./board.ts";
 import { ConsolePort } from "./console/port.ts";
 import { type MachineSpec, ThreadNumber } from "./spec.ts";
-import { VirtioDeviceHost } from "./virtio-host.ts";
+import { createBackend } from "./virtio/backends.ts";
+import { VirtioDeviceHost } from "./virtio/host.ts";
 import { Watcher } from "./watcher.ts";
 
 const [wakeToken, rtcToken, serialToken, watcherToken] = [0, 1, 16, 64];
@@ -147,7 +148,7 @@ class IoThread {
     if (functions.length === 0) return [];
     const windows = new GuestWindows(this.spec.ram);
     return functions.map(
-      (device) => new VirtioDeviceHost(device, windows, this.#watcher, this.events),
+      (device) => new VirtioDeviceHost(device, windows, this.#watcher, this.events, createBackend),
     );
   }
 

@@ -13,7 +13,6 @@ import { type BootPlan, openInput, prepareBoot } from "./boot.ts";
 import type { BootConfig } from "./config/vm.ts";
 import { openConsole } from "./console/open.ts";
 import { apicId } from "./cpuid.ts";
-import { openDisks } from "./disks.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { openHostKvm } from "./kvm-host.ts";
 import { Owned } from "./owned.ts";
@@ -21,7 +20,8 @@ import { createBacking } from "./ram-backing.ts";
 import { type MachineSpec, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
 import { applyBootState } from "./vcpu-state.ts";
-import { plug } from "./virtio-spec.ts";
+import { openDevices } from "./virtio/devices.ts";
+import { plug } from "./virtio/spec.ts";
 import { createVirtualMachine, topologyOf, type VirtualMachine } from "./virtual-machine.ts";
 
 /** How long a reset waits for disks that answer slowly. */
@@ -78,8 +78,7 @@ export class Machine {
       );
       owned.add(() => void this.#threads.terminate());
 
-      const devices = openDisks(config.disks ?? []);
-      for (const { backend } of devices) owned.fd(backend.spec.fd);
+      const devices = openDevices(config, owned);
 
       const backing = createBacking(config.memory);
       owned.add(() => backing.close());

@@ -22,7 +22,7 @@ import { bytes, struct } from "../ffi/struct.ts";
 import { Gsi, MemoryMap } from "./memory-map.ts";
 import type { RoutingTable } from "./routing.ts";
 import type { MachineSpec } from "./spec.ts";
-import { barStride, type VirtioSpec } from "./virtio-spec.ts";
+import { barStride, counterCount, type PluggedVirtio, type VirtioSpec } from "./virtio/spec.ts";
 
 const configSpaceBytes = 256;
 const VirtioConfigState = struct("virtio-config", configSpaceBytes, {
@@ -31,13 +31,10 @@ const VirtioConfigState = struct("virtio-config", configSpaceBytes, {
 /** Drivers write 16 bits to a notify register (virtio 1.2 section 4.1.5.2). */
 const kickBytes = 2;
 
-/** A virtio function, and the lock of its registers. */
-export interface VirtioFunction {
+/** A virtio device that is plugged into PCI. */
+export interface VirtioFunction extends PluggedVirtio {
   readonly spec: VirtioSpec;
   readonly device: VirtioPciFunction;
-  readonly lock: Lock;
-  /** Configuration space, in shared memory. */
-  readonly config: Uint8Array;
 }
 
 export interface PciSegment {
@@ -107,7 +104,7 @@ export function buildPci(
       virtio.callFds.length,
     );
     bus.add(virtio.slot, device);
-    return { spec: virtio, device, lock, config };
+    return { spec: virtio, device, lock, config, counters: state.doubles(counterCount) };
   });
 
   return {

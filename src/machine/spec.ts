@@ -3,7 +3,7 @@
  * graph from it (see board.ts), so it is all that a worker is sent.
  */
 import type { RamRegion } from "./guest-memory.ts";
-import type { VirtioSpec } from "./virtio-spec.ts";
+import type { VirtioSpec } from "./virtio/spec.ts";
 
 /** Where a character device's far end is, opened by the main thread. */
 export interface ConsoleSpec {

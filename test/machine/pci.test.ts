@@ -10,7 +10,7 @@ import { openHostKvm } from "../../src/machine/kvm-host.ts";
 import { Owned } from "../../src/machine/owned.ts";
 import { intxOf } from "../../src/machine/pci.ts";
 import type { MachineSpec } from "../../src/machine/spec.ts";
-import { plug, type VirtioDevice } from "../../src/machine/virtio-spec.ts";
+import { plug, type VirtioDevice } from "../../src/machine/virtio/spec.ts";
 
 const [mmconfig, ioapic] = [0xe800_0000, 0xfec0_0000];
 const [command, bar0, bar1] = [0x04, 0x10, 0x14];
@@ -31,7 +31,12 @@ function disk(id: string): VirtioDevice {
   const shape = { queues: 2, queueSize: 256, blockSize: 512, physicalBlockSize: 512 };
   const habits = { writeback: false, discard: false, uring: false };
   return {
-    ...{ id, config: Uint8Array.of(1, 2, 3, 4), writable: Uint8Array.of(0, 0, 0, 1) },
+    ...{
+      id,
+      label: "--disk",
+      config: Uint8Array.of(1, 2, 3, 4),
+      writable: Uint8Array.of(0, 0, 0, 1),
+    },
     identity: { type: 2, featuresLow: 0, featuresHigh: 1, queueSizes: [256, 256] },
     backend: { kind: "block", spec: { ...image, ...shape, ...habits } },
   };

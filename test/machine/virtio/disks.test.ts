@@ -2,12 +2,15 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseOptions } from "../../src/cli/options.ts";
-import { ConfigError } from "../../src/exit-codes.ts";
-import { close } from "../../src/ffi/file.ts";
-import { DiskConfig } from "../../src/machine/config/devices.ts";
-import { openDisks } from "../../src/machine/disks.ts";
-import type { VirtioDevice } from "../../src/machine/virtio-spec.ts";
+import { parse } from "valibot";
+import { parseOptions } from "../../../src/cli/options.ts";
+import type { BlockSpec } from "../../../src/devices/virtio/block-config.ts";
+import { ConfigError } from "../../../src/exit-codes.ts";
+import { DiskConfig } from "../../../src/machine/config/devices.ts";
+import { type BootConfig, complete, VmConfigSchema } from "../../../src/machine/config/vm.ts";
+import { Owned } from "../../../src/machine/owned.ts";
+import { openDevices } from "../../../src/machine/virtio/devices.ts";
+import { plug, type VirtioSpec } from "../../../src/machine/virtio/spec.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-disks-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -19,12 +22,28 @@ function image(name: string, bytes: number): string {
   return path;
 }
 
-const opened = (...texts: string[]) =>
-  openDisks(texts.map((text) => parseOptions(DiskConfig, text, "--disk")));
-
-function closeAll(disks: readonly VirtioDevice[]): void {
-  for (const { backend } of disks) close(backend.spec.fd);
+interface Disks {
+  readonly owned: Owned;
+  readonly disks: readonly VirtioSpec[];
+  readonly specs: readonly BlockSpec[];
 }
+
+/** What the machine opens for a configuration with these disks and nothing else. */
+function opened(...texts: string[]): Disks {
+  const owned = new Owned();
+  const disks = texts.map((text) => parseOptions(DiskConfig, text, "--disk"));
+  const config = { ...complete(parse(VmConfigSchema, { rng: undefined })), disks };
+  try {
+    const plugged = plug(openDevices(config as BootConfig, owned), owned);
+    const blocks = plugged.filter(({ backend }) => backend.kind === "block");
+    return { owned, disks: blocks, specs: blocks.map(({ backend }) => backend.spec as BlockSpec) };
+  } catch (error) {
+    owned.close();
+    throw error;
+  }
+}
+
+const closeAll = ({ owned }: Disks): void => owned.close();
 
 const descriptors = () => readdirSync("/proc/self/fd").length;
 
@@ -45,13 +64,14 @@ describe("a disk that opens", () => {
   test("has its size in sectors, its name and its serial number", () => {
     const path = image("one", 3 * 1024 * 1024 + 700);
 
-    const disks = opened(`path=${path}`, `path=${image("two", 512)},id=data,serial=S1`);
+    const all = opened(`path=${path}`, `path=${image("two", 512)},id=data,serial=S1`);
+    const { disks, specs } = all;
 
     expect(disks.map(({ id }) => id)).toEqual(["_disk0", "data"]);
-    expect(disks.map(({ backend }) => backend.spec.sectors)).toEqual([6145, 1]);
-    expect(disks.map(({ backend }) => backend.spec.serial)).toEqual(["_disk0", "S1"]);
+    expect(specs.map(({ sectors }) => sectors)).toEqual([6145, 1]);
+    expect(specs.map(({ serial }) => serial)).toEqual(["_disk0", "S1"]);
     expect(disks[0]!.identity.type).toBe(2); // virtio 1.2 section 5: block device
-    closeAll(disks);
+    closeAll(all);
   });
 
   test("is its writer's alone; readers share it", () => {
@@ -100,13 +120,15 @@ describe("a disk that does not", () => {
 
   test("has another's name", () => {
     const [one, two] = [image("id1", 4096), image("id2", 4096)];
-    expect(refusal(`path=${one},id=a`, `path=${two},id=a`)).toContain("id=a names another disk");
-    expect(refusal(`path=${one},id=_disk1`, `path=${two}`)).toContain("id=_disk1 names another");
+    expect(refusal(`path=${one},id=a`, `path=${two},id=a`)).toContain(
+      `--disk ${two}: id=a names --disk ${one} too`,
+    );
+    expect(refusal(`path=${one},id=_disk1`, `path=${two}`)).toContain("id=_disk1 names --disk");
   });
 
   test("is one too many", () => {
     const path = image("many", 4096);
     const many = Array.from({ length: 32 }, () => `path=${path},readonly=on`);
-    expect(refusal(...many)).toContain("32 disks for 31 PCI slots");
+    expect(refusal(...many)).toContain("devices for 31 PCI slots");
   });
 });

@@ -1,19 +1,19 @@
 /** A device's hand-over between its registers and its backend: start, stop, kicks, and rings that are broken. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { EventRing } from "../../src/bus/event-ring.ts";
-import { EventKind, LogLevel } from "../../src/bus/events.ts";
-import { Lock } from "../../src/bus/lock.ts";
-import type { Backend, BackendHost } from "../../src/devices/virtio/backend.ts";
-import { GuestFault } from "../../src/devices/virtio/guest-fault.ts";
-import type { Virtqueue } from "../../src/devices/virtio/queue.ts";
-import { Epoll, EpollSet } from "../../src/ffi/epoll.ts";
-import { createEventfd, drainEventfd, signalEventfd } from "../../src/ffi/eventfd.ts";
-import { close } from "../../src/ffi/file.ts";
-import type { VirtioFunction } from "../../src/machine/pci.ts";
-import { VirtioDeviceHost } from "../../src/machine/virtio-host.ts";
-import { Watcher } from "../../src/machine/watcher.ts";
-import { FakeRam } from "../devices/virtio/fake-ram.ts";
-import { barOf, Rig, type RigFunction } from "../devices/virtio/rig.ts";
+import { EventRing } from "../../../src/bus/event-ring.ts";
+import { EventKind, LogLevel } from "../../../src/bus/events.ts";
+import { Lock } from "../../../src/bus/lock.ts";
+import type { Backend, BackendHost } from "../../../src/devices/virtio/backend.ts";
+import { GuestFault } from "../../../src/devices/virtio/guest-fault.ts";
+import type { Virtqueue } from "../../../src/devices/virtio/queue.ts";
+import { Epoll, EpollSet } from "../../../src/ffi/epoll.ts";
+import { createEventfd, drainEventfd, signalEventfd } from "../../../src/ffi/eventfd.ts";
+import { close } from "../../../src/ffi/file.ts";
+import { VirtioDeviceHost } from "../../../src/machine/virtio/host.ts";
+import { counterCount, type PluggedVirtio } from "../../../src/machine/virtio/spec.ts";
+import { Watcher } from "../../../src/machine/watcher.ts";
+import { FakeRam } from "../../devices/virtio/fake-ram.ts";
+import { barOf, Rig, type RigFunction } from "../../devices/virtio/rig.ts";
 
 const slot = 1;
 const bar = barOf(slot);
@@ -71,7 +71,7 @@ beforeEach(() => {
   events = new EventRing(new SharedArrayBuffer(EventRing.byteLength), 0);
   kickFds = [0, 1, 2].map(() => createEventfd());
   const { windows } = new FakeRam([{ start: 0, length: 0x10_0000 }]);
-  host = new VirtioDeviceHost(machineFunction(), windows, watcher, events, (side) => {
+  host = new VirtioDeviceHost(plugged(), windows, watcher, events, (side) => {
     backend = new FakeBackend(side);
     return backend;
   });
@@ -81,20 +81,21 @@ afterEach(() => {
   for (const fd of kickFds) close(fd);
 });
 
-function machineFunction(): VirtioFunction {
+function plugged(): PluggedVirtio {
   const config = new Uint8Array(8);
   const image = { fd: -1, sectors: 8, readonly: true, direct: false, serial: "" };
   const shape = { queues: 3, queueSize: 256, blockSize: 512, physicalBlockSize: 512 };
   const habits = { writeback: false, discard: false, uring: false };
   return {
     spec: {
-      ...{ id: "_disk0", slot, identity: disk.device.transport.identity, config },
-      ...{ writable: new Uint8Array(8), kickFds, callFds: [], gsiBase: 24 },
+      ...{ id: "_disk0", label: "--disk", identity: disk.device.transport.identity, config },
+      ...{ writable: new Uint8Array(8), kickFds },
       backend: { kind: "block", spec: { ...image, ...shape, ...habits } },
     },
     device: disk.device,
     lock: new Lock(new Int32Array(new SharedArrayBuffer(4)), 0),
     config,
+    counters: new Float64Array(counterCount),
   };
 }
 

@@ -3,30 +3,26 @@
  * gives it back when the driver resets it. A driver that breaks the rules of its rings costs itself the device.
  */
 
-import type { EventRing } from "../bus/event-ring.ts";
-import { EventKind, LogLevel } from "../bus/events.ts";
-import type { Backend, BackendHost } from "../devices/virtio/backend.ts";
-import { BlockBackend } from "../devices/virtio/block.ts";
-import type { HandOver, QueueState } from "../devices/virtio/device-state.ts";
-import { GuestFault } from "../devices/virtio/guest-fault.ts";
-import type { GuestWindows } from "../devices/virtio/guest-windows.ts";
-import { Virtqueue } from "../devices/virtio/queue.ts";
-import { Feature, Isr } from "../devices/virtio/registers.ts";
-import { Epoll } from "../ffi/epoll.ts";
-import { drainEventfd } from "../ffi/eventfd.ts";
-import { locked } from "./board.ts";
-import type { VirtioFunction } from "./pci.ts";
-import type { Watcher } from "./watcher.ts";
+import type { EventRing } from "../../bus/event-ring.ts";
+import { EventKind, LogLevel } from "../../bus/events.ts";
+import type { Backend, BackendHost } from "../../devices/virtio/backend.ts";
+import type { HandOver, QueueState } from "../../devices/virtio/device-state.ts";
+import { GuestFault } from "../../devices/virtio/guest-fault.ts";
+import type { GuestWindows } from "../../devices/virtio/guest-windows.ts";
+import { Virtqueue } from "../../devices/virtio/queue.ts";
+import { Feature, Isr } from "../../devices/virtio/registers.ts";
+import { Epoll } from "../../ffi/epoll.ts";
+import { drainEventfd } from "../../ffi/eventfd.ts";
+import { locked } from "../board.ts";
+import type { Watcher } from "../watcher.ts";
+import type { PluggedVirtio } from "./spec.ts";
 
 type QueueRegisters = InstanceType<typeof QueueState>;
 
 const highUnit = 0x1_0000_0000;
 
 /** Makes the backend of a device. */
-export type BackendFactory = (host: BackendHost, device: VirtioFunction) => Backend;
-
-const createBackend: BackendFactory = (host, { spec, config }) =>
-  new BlockBackend(spec.backend.spec, host, config);
+export type BackendFactory = (host: BackendHost, device: PluggedVirtio) => Backend;
 
 export class VirtioDeviceHost implements BackendHost {
   readonly #backend: Backend;
@@ -38,19 +34,19 @@ export class VirtioDeviceHost implements BackendHost {
   #stopping = false;
 
   constructor(
-    readonly machineFunction: VirtioFunction,
+    readonly plugged: PluggedVirtio,
     readonly windows: GuestWindows,
     readonly watcher: Watcher,
     readonly events: EventRing,
-    create: BackendFactory = createBackend,
+    create: BackendFactory,
   ) {
-    const { transport } = machineFunction.device;
+    const { transport } = plugged.device;
     this.#handOver = transport.handOver;
     this.#queues = [...transport.identity.queueSizes.keys()].map((i) =>
       transport.state.queues.get(i),
     );
-    this.#backend = create(this, machineFunction);
-    for (const [index, fd] of machineFunction.spec.kickFds.entries()) {
+    this.#backend = create(this, plugged);
+    for (const [index, fd] of plugged.spec.kickFds.entries()) {
       watcher.watch(fd, Epoll.in, () => this.#kicked(index, fd));
     }
   }
@@ -92,7 +88,7 @@ export class VirtioDeviceHost implements BackendHost {
 
   /** The queues that the driver has enabled, as its registers say now. */
   #takeQueues(): { queues: (Virtqueue | undefined)[]; features: bigint } {
-    const { device, lock } = this.machineFunction;
+    const { device, lock } = this.plugged;
     const { state } = device.transport;
     const queues: (Virtqueue | undefined)[] = [];
     let features = 0n;
@@ -151,7 +147,7 @@ export class VirtioDeviceHost implements BackendHost {
   }
 
   call(index: number): void {
-    const { device, lock } = this.machineFunction;
+    const { device, lock } = this.plugged;
     lock.acquire();
     try {
       device.interrupt(Isr.queue, this.#queues[index]!.vector);
@@ -161,7 +157,7 @@ export class VirtioDeviceHost implements BackendHost {
   }
 
   configChanged(): void {
-    const { device, lock } = this.machineFunction;
+    const { device, lock } = this.plugged;
     locked(lock, () => device.configChanged());
   }
 
@@ -174,7 +170,7 @@ export class VirtioDeviceHost implements BackendHost {
   }
 
   warn(text: string): void {
-    const { id } = this.machineFunction.spec;
+    const { id } = this.plugged.spec;
     this.events.emit(EventKind.log, LogLevel.warn, 0, `${id}: ${text}`);
   }
 

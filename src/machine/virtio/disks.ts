@@ -1,21 +1,22 @@
 /** Opens the disks of a configuration: image, lock, size; and says what virtio devices they are. */
-import { closeSync, fstatSync } from "node:fs";
+import { fstatSync } from "node:fs";
 import {
   type BlockSpec,
   blockConfig,
   blockConfigWritable,
   blockFeatures,
   sectorBytes,
-} from "../devices/virtio/block-config.ts";
-import { DeviceType, Feature, maxQueueSize, maxQueues } from "../devices/virtio/registers.ts";
-import { ConfigError } from "../exit-codes.ts";
-import { deviceBytes } from "../ffi/block-device.ts";
-import { close, Open, open, pread } from "../ffi/file.ts";
-import { lockFile, lockHolder } from "../ffi/file-lock.ts";
-import { canPunch } from "../ffi/file-vector.ts";
-import { SystemError } from "../ffi/libc.ts";
-import type { VmConfig } from "./config/vm.ts";
-import type { VirtioDevice } from "./virtio-spec.ts";
+} from "../../devices/virtio/block-config.ts";
+import { DeviceType, Feature, maxQueueSize, maxQueues } from "../../devices/virtio/registers.ts";
+import { ConfigError } from "../../exit-codes.ts";
+import { deviceBytes } from "../../ffi/block-device.ts";
+import { Open, open, pread } from "../../ffi/file.ts";
+import { lockFile, lockHolder } from "../../ffi/file-lock.ts";
+import { canPunch } from "../../ffi/file-vector.ts";
+import { SystemError } from "../../ffi/libc.ts";
+import type { VmConfig } from "../config/vm.ts";
+import type { Owned } from "../owned.ts";
+import type { VirtioDevice } from "./spec.ts";
 
 type DiskConfig = NonNullable<VmConfig["disks"]>[number];
 
@@ -23,32 +24,8 @@ const O_DIRECT = 0o40000;
 const qcow2Magic = "QFI\xfb";
 const directBlockBytes = 4096;
 const pageBytes = 4096;
-/** Devices of PCI bus 0 beside the host bridge. */
-const slotsMax = 31;
-
-/** Opens every disk, in order. Throws ConfigError naming the disk; then none is left open. */
-export function openDisks(configs: readonly DiskConfig[]): VirtioDevice[] {
-  if (configs.length > slotsMax) {
-    throw new ConfigError(`--disk: ${configs.length} disks for ${slotsMax} PCI slots`, "--disk");
-  }
-  const disks: VirtioDevice[] = [];
-  try {
-    for (const [index, config] of configs.entries()) {
-      const disk = openDisk(config, index);
-      disks.push(disk);
-      if (disks.some((other) => other !== disk && other.id === disk.id)) {
-        const why = `id=${disk.id} names another disk too; choose another`;
-        throw new ConfigError(`--disk ${config.path}: ${why}`, "--disk");
-      }
-    }
-    return disks;
-  } catch (error) {
-    for (const { backend } of disks) closeSync(backend.spec.fd);
-    throw error;
-  }
-}
-
-function openDisk(config: DiskConfig, index: number): VirtioDevice {
+/** Opens a disk; what it opened is `owned`. Throws ConfigError naming the disk; then nothing is left open. */
+export function openDisk(config: DiskConfig, index: number, owned: Owned): VirtioDevice {
   const { path, readonly, direct, num_queues: queues, queue_size: size } = config;
   const fail = (why: string) => new ConfigError(`--disk ${path ?? ""}: ${why}`, "--disk");
   if (path === undefined) throw fail("path= is missing; add it");
@@ -64,12 +41,8 @@ function openDisk(config: DiskConfig, index: number): VirtioDevice {
     if (!(error instanceof SystemError)) throw error;
     throw fail(`${error.reason}; name an image that chv may ${readonly ? "read" : "write"}`);
   }
-  try {
-    return describe(config, index, fd, path, fail);
-  } catch (error) {
-    close(fd);
-    throw error;
-  }
+  owned.fd(fd);
+  return describe(config, index, fd, path, fail);
 }
 
 function describe(
@@ -105,6 +78,7 @@ function describe(
   };
   return {
     id: config.id ?? `_disk${index}`,
+    label: `--disk ${path}`,
     identity: {
       type: DeviceType.block,
       featuresLow:

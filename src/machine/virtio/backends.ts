@@ -1,0 +1,11 @@
+/** The backends, by kind: what an I/O worker runs for each device. */
+import { BlockBackend } from "../../devices/virtio/block.ts";
+import type { BackendFactory } from "./host.ts";
+
+export const createBackend: BackendFactory = (host, { spec, config, counters }) => {
+  const { backend } = spec;
+  switch (backend.kind) {
+    case "block":
+      return new BlockBackend(backend.spec, host, config, counters);
+  }
+};

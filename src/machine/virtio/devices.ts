@@ -1,0 +1,26 @@
+/** The virtio devices of a configuration, in slot order: console, disks, nets, rng, fs, pmem, and what came later. */
+import { ConfigError } from "../../exit-codes.ts";
+import type { BootConfig } from "../config/vm.ts";
+import type { Owned } from "../owned.ts";
+import { openDisk } from "./disks.ts";
+import type { VirtioDevice } from "./spec.ts";
+
+/** Opens every device; what that opens is `owned`. Throws ConfigError naming the option. */
+export function openDevices(config: BootConfig, owned: Owned): VirtioDevice[] {
+  const devices: VirtioDevice[] = [
+    ...(config.disks ?? []).map((disk, index) => openDisk(disk, index, owned)),
+  ];
+  refuseTwins(devices);
+  return devices;
+}
+
+function refuseTwins(devices: readonly VirtioDevice[]): void {
+  const byId = new Map<string, VirtioDevice>();
+  for (const device of devices) {
+    const twin = byId.get(device.id);
+    byId.set(device.id, device);
+    if (twin === undefined) continue;
+    const why = `id=${device.id} names ${twin.label} too; choose another`;
+    throw new ConfigError(`${device.label}: ${why}`, device.label.split(" ")[0]);
+  }
+}

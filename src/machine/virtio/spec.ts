@@ -1,0 +1,86 @@
+/** A virtio device of one machine as plain data, from which each thread builds the half that it runs. */
+import type { Lock } from "../../bus/lock.ts";
+import type { BlockSpec } from "../../devices/virtio/block-config.ts";
+import type { VirtioIdentity, VirtioTransport } from "../../devices/virtio/transport.ts";
+import { ConfigError } from "../../exit-codes.ts";
+import { createEventfd } from "../../ffi/eventfd.ts";
+import { Gsi } from "../memory-map.ts";
+import type { Owned } from "../owned.ts";
+
+/** What moves the data, by device type. */
+export type BackendSpec = { readonly kind: "block"; readonly spec: BlockSpec };
+
+/** Room for what a device counts, in doubles. */
+export const counterCount = 16;
+
+/** A device, whatever it is plugged into. */
+export interface VirtioDevice {
+  /** What the user wrote, for messages: "--disk PATH". */
+  readonly label: string;
+  /** The user's name for it, or a made-up one: "_disk0". */
+  readonly id: string;
+  readonly identity: VirtioIdentity;
+  /** Configuration space as it starts, and which of its bytes the driver may write (1). */
+  readonly config: Uint8Array;
+  readonly writable: Uint8Array;
+  readonly backend: BackendSpec;
+}
+
+/** A device with its queues' eventfds. */
+export interface WiredVirtio extends VirtioDevice {
+  /** An eventfd a queue: the driver's kicks. */
+  readonly kickFds: readonly number[];
+}
+
+/** A device's registers, as its backend's host sees them, whatever the transport. Under the device's lock. */
+export interface VirtioFront {
+  readonly transport: VirtioTransport;
+  /** Tells the driver: `cause` is a bit of the ISR, `vector` the register of the queue or the configuration. */
+  interrupt(cause: number, vector: number): void;
+  /** Configuration space has changed: the driver is told. */
+  configChanged(): void;
+}
+
+/** A device in one thread of the machine: its registers, their lock, and what is shared beside them. */
+export interface PluggedVirtio {
+  readonly spec: WiredVirtio;
+  readonly device: VirtioFront;
+  readonly lock: Lock;
+  /** Configuration space, in shared memory. */
+  readonly config: Uint8Array;
+  /** What the backend counts, in shared memory: `counterCount` of them, named by the device type. */
+  readonly counters: Float64Array;
+}
+
+/** A device on PCI. */
+export interface VirtioSpec extends WiredVirtio {
+  /** Device number on bus 0. */
+  readonly slot: number;
+  /** An eventfd a vector: one for changes of configuration, and one a queue. */
+  readonly callFds: readonly number[];
+  /** GSI of vector 0; the others follow. */
+  readonly gsiBase: number;
+}
+
+/** Where a function's BAR is before the guest moves it. */
+export const barStride = 0x1_0000;
+
+/** Devices of PCI bus 0 beside the host bridge. */
+const slotsMax = 31;
+
+/** Gives devices their slots, from 1 on, and their eventfds. Throws ConfigError when there are too many. */
+export function plug(devices: readonly VirtioDevice[], owned: Owned): VirtioSpec[] {
+  if (devices.length > slotsMax) {
+    throw new ConfigError(`${devices.length} devices for ${slotsMax} PCI slots; give fewer`);
+  }
+  let gsi: number = Gsi.pins;
+  return devices.map((device, index) => {
+    const queues = device.identity.queueSizes.length;
+    const eventfds = (count: number) =>
+      Array.from({ length: count }, () => owned.fd(createEventfd()));
+    const gsiBase = gsi;
+    gsi += queues + 1;
+    const slot = index + 1;
+    return { ...device, slot, kickFds: eventfds(queues), callFds: eventfds(queues + 1), gsiBase };
+  });
+}
