@@ -49,6 +49,7 @@ test("a kernel alone makes a whole machine, with the defaults of the time before
     },
     serial: { mode: "Tty", iommu: false },
     console: { mode: "Off", iommu: false },
+    rng: { src: "/dev/urandom", iommu: false },
     watchdog: false,
     pvpanic: false,
   });
@@ -56,6 +57,7 @@ test("a kernel alone makes a whole machine, with the defaults of the time before
     verbosity: 0,
     logFormat: "text",
     seccomp: "false",
+    ...{ onReboot: "restart", onPoweroff: "exit", onPanic: "exit" },
   });
 });
 
@@ -88,6 +90,7 @@ test("everything that a boot takes today", () => {
     logFormat: "json",
     eventMonitor: { fd: 3 },
     seccomp: "false",
+    ...{ onReboot: "restart", onPoweroff: "exit", onPanic: "exit" },
   });
 });
 
@@ -169,7 +172,6 @@ test.each([
   "--console file=/x",
   "--console pty",
   "--net tap=x",
-  "--rng src=/dev/urandom",
   "--fs tag=x,socket=/s",
   "--pmem file=/x",
   "--vsock cid=3,socket=/s",
@@ -191,6 +193,7 @@ test.each([
   "--memory hotplug_method=virtio-mem",
   "--serial tty,iommu=on",
   "--disk path=/x,iommu=on",
+  "--rng src=/dev/random,iommu=on",
   "--disk path=/x,vhost_user=on",
   "--disk socket=/s",
   "--disk path=/x,backing_files=on",

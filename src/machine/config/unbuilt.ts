@@ -47,7 +47,7 @@ export const unbuilt: readonly Unbuilt[] = [
     asked: (vm: VmConfig) => someDisk(vm, (disk) => disk.image_type === type),
   })),
   { option: "--net", asked: (vm) => some(vm.net) },
-  { option: "--rng", asked: (vm) => vm.rng !== undefined },
+  { option: "--rng iommu=on", asked: (vm) => vm.rng.iommu },
   { option: "--fs", asked: (vm) => some(vm.fs) },
   { option: "--pmem", asked: (vm) => some(vm.pmem) },
   { option: "--vsock", asked: (vm) => vm.vsock !== undefined },

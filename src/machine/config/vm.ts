@@ -33,7 +33,7 @@ export const VmConfigSchema = v.object({
   console: v.optional(ConsoleConfig, { mode: "Off" }),
   disks: several(DiskConfig),
   net: several(NetConfig),
-  rng: v.optional(RngConfig),
+  rng: v.optional(RngConfig, {}),
   fs: several(FsConfig),
   pmem: several(PmemConfig),
   vsock: v.optional(VsockConfig),

@@ -1,5 +1,6 @@
 /** The backends, by kind: what an I/O worker runs for each device. */
 import { BlockBackend } from "../../devices/virtio/block.ts";
+import { EntropyBackend } from "../../devices/virtio/entropy.ts";
 import type { BackendFactory } from "./host.ts";
 
 export const createBackend: BackendFactory = (host, { spec, config, counters }) => {
@@ -7,5 +8,7 @@ export const createBackend: BackendFactory = (host, { spec, config, counters }) 
   switch (backend.kind) {
     case "block":
       return new BlockBackend(backend.spec, host, config, counters);
+    case "entropy":
+      return new EntropyBackend(backend.spec, host, counters);
   }
 };

@@ -3,12 +3,15 @@ import type { Lock } from "../../bus/lock.ts";
 import type { BlockSpec } from "../../devices/virtio/block-config.ts";
 import type { VirtioIdentity, VirtioTransport } from "../../devices/virtio/transport.ts";
 import { ConfigError } from "../../exit-codes.ts";
+import type { EntropySpec } from "../../devices/virtio/entropy-config.ts";
 import { createEventfd } from "../../ffi/eventfd.ts";
 import { Gsi } from "../memory-map.ts";
 import type { Owned } from "../owned.ts";
 
 /** What moves the data, by device type. */
-export type BackendSpec = { readonly kind: "block"; readonly spec: BlockSpec };
+export type BackendSpec =
+  | { readonly kind: "block"; readonly spec: BlockSpec }
+  | { readonly kind: "entropy"; readonly spec: EntropySpec };
 
 /** Room for what a device counts, in doubles. */
 export const counterCount = 16;
