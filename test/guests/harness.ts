@@ -20,9 +20,14 @@ export interface MonitorEvent {
   readonly properties: Record<string, unknown> | null;
 }
 
+/** What virtio devices are plugged into. */
+export const transports = ["pci", "mmio"] as const;
+
 export interface GuestOptions {
   /** A guest of this folder, see buildGuest. */
   readonly guest: string;
+  /** The transport of virtio devices, for chv and for the guest. */
+  readonly transport?: (typeof transports)[number];
   /** The guest's command line. */
   readonly cmdline?: string;
   /** Processors, or a whole value for chv's `--cpus`. */
@@ -106,6 +111,7 @@ export class Guest extends Follower {
 export async function startGuest(options: GuestOptions): Promise<Guest> {
   const {
     guest,
+    transport = "pci",
     cmdline = "",
     cpus = 1,
     memory = "64M",
@@ -114,7 +120,8 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
   } = options;
   const kernel = await buildGuest(guest);
   const folder = await mkdtemp(join(tmpdir(), "chv-guest-"));
-  const command = [...(await chvCommand()), "--kernel", kernel, "--cmdline", cmdline];
+  const words = transport === "mmio" ? `transport=mmio ${cmdline}` : cmdline;
+  const command = [...(await chvCommand()), "--kernel", kernel, "--cmdline", words];
   command.push("--serial", "tty", "--console", "off", "--memory", `size=${memory}`);
   command.push(
     "--cpus",
@@ -122,6 +129,7 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
     "--event-monitor",
     `path=${join(folder, "events")}`,
   );
+  if (transport === "mmio") command.push("--platform", "virtio=mmio");
   const running = new Guest([...command, ...args], timeoutMs, folder);
   if (options.stdin !== undefined) {
     await running.input(options.stdin);
@@ -141,11 +149,14 @@ export async function runGuest(options: GuestOptions): Promise<GuestRun> {
  */
 export const guestTimeoutMs = 90_000;
 
+/** A guest with tests; the suite if none is named. */
+export type SuiteOptions = Partial<GuestOptions>;
+
 /**
- * Declares a `bun test` for each named test of the suite guest. One boot of chv runs them all, in
- * this order; each test looks for its own verdict.
+ * Declares a `bun test` for each named test of a guest with tests. One boot of chv runs them all,
+ * in this order; each test looks for its own verdict.
  */
-export function guestTests(names: readonly string[], options: Omit<GuestOptions, "guest"> = {}) {
+export function guestTests(names: readonly string[], options: SuiteOptions = {}) {
   let shared: Promise<GuestRun> | undefined;
   const once = () => {
     shared ??= runSuite(names.join(","), options);
@@ -180,13 +191,10 @@ export function guestTests(names: readonly string[], options: Omit<GuestOptions,
   );
 }
 
-/** Runs tests of the suite guest, `names` separated by commas, in one boot of chv. */
-export function runSuite(
-  names: string,
-  options: Omit<GuestOptions, "guest"> = {},
-): Promise<GuestRun> {
+/** Runs tests of a guest with tests, `names` separated by commas, in one boot of chv. */
+export function runSuite(names: string, options: SuiteOptions = {}): Promise<GuestRun> {
   const cmdline = `test=${names} ${options.cmdline ?? ""}`.trim();
-  return runGuest({ ...options, guest: "suite", cmdline });
+  return runGuest({ guest: "suite", ...options, cmdline });
 }
 
 /**

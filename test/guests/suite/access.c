@@ -1,7 +1,7 @@
 /* Accesses of every width, also where nobody answers, and string instructions. */
 #include "cmos.h"
 #include "serial.h"
-#include "test.h"
+#include "../lib/test.h"
 #include "../lib/apic.h"
 
 #define NO_PORT 0x5000

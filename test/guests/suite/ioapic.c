@@ -4,7 +4,7 @@
  * to a LAPIC, as an MSI is.
  */
 #include "serial.h"
-#include "test.h"
+#include "../lib/test.h"
 #include "../lib/apic.h"
 #include "../lib/interrupts.h"
 #include "../lib/smp.h"

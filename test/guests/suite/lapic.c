@@ -1,5 +1,5 @@
 /* The local APIC: IPIs, timer, x2APIC mode (Intel SDM volume 3, chapter 11). */
-#include "test.h"
+#include "../lib/test.h"
 #include "../lib/apic.h"
 #include "../lib/interrupts.h"
 

@@ -1,5 +1,5 @@
 /* RAM as the loader's memory map has it. */
-#include "test.h"
+#include "../lib/test.h"
 
 #define MOST_RANGES 32
 #define PROBE 0xff0 /* near a page's end, where the loader's own tables are least likely */

@@ -1,5 +1,5 @@
 /* The PM timer, the debug port, the keyboard controller, and what a hypervisor says of itself. */
-#include "test.h"
+#include "../lib/test.h"
 #include "../lib/apic.h"
 #include "../lib/smp.h"
 

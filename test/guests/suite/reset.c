@@ -7,7 +7,7 @@
  */
 #include "cmos.h"
 #include "serial.h"
-#include "test.h"
+#include "../lib/test.h"
 #include "../lib/apic.h"
 #include "../lib/interrupts.h"
 #include "../lib/power.h"

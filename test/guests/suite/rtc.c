@@ -3,7 +3,7 @@
  * it, 0x32).
  */
 #include "cmos.h"
-#include "test.h"
+#include "../lib/test.h"
 #include "../lib/apic.h"
 #include "../lib/interrupts.h"
 

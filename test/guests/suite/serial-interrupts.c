@@ -1,6 +1,6 @@
 /* The serial port's interrupt at IOAPIC pin 4, its input and its output. */
 #include "serial.h"
-#include "test.h"
+#include "../lib/test.h"
 #include "../lib/apic.h"
 #include "../lib/interrupts.h"
 

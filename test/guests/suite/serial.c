@@ -1,6 +1,6 @@
 /* The 16550A as National's PC16550D datasheet has it, section 8: registers, FIFO, loopback. */
 #include "serial.h"
-#include "test.h"
+#include "../lib/test.h"
 
 static u8 get(u32 register_)
 {

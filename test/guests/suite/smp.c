@@ -1,7 +1,7 @@
 /* Several processors: starting them, and their fights over one device. */
 #include "cmos.h"
 #include "serial.h"
-#include "test.h"
+#include "../lib/test.h"
 #include "../lib/apic.h"
 #include "../lib/power.h"
 #include "../lib/smp.h"

@@ -1,15 +1,15 @@
 /*
- * The suite: tests chosen by `test=NAME,NAME` on the command line, run in that order. Each says `ok
- * NAME`, or one line `not ok NAME: WHAT got GOT expected EXPECTED` for each thing that was wrong.
- * Failures are told after the test, when the serial port, which may itself be under test, works
- * again.
+ * A guest with tests: those named by `test=NAME,NAME` on the command line run in that order. Each
+ * says `ok NAME`, or one line `not ok NAME: WHAT got GOT expected EXPECTED` for each thing that was
+ * wrong. Failures are told after the test, when the serial port, which may itself be under test,
+ * works again. The guest_main of such a guest is in test.c.
  */
 #ifndef TEST_H
 #define TEST_H
-#include "../lib/boot.h"
-#include "../lib/io.h"
-#include "../lib/print.h"
-#include "../lib/wait.h"
+#include "boot.h"
+#include "io.h"
+#include "print.h"
+#include "wait.h"
 
 struct test {
 	const char *name;
