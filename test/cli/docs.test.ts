@@ -46,7 +46,7 @@ test("help lists every option and the keys of those that are built", async () =>
   }
   expect(help).toContain("size=SIZE");
   expect(help).toContain("topology=THREADS:CORES:DIES:PACKAGES");
-  expect(help).toMatch(/--net=.*\(not built in this version\)/);
+  expect(help).toMatch(/--device=.*\(not built in this version\)/);
   expect(help).toContain("bw_size");
   expect(help).not.toContain("host_mac");
 });

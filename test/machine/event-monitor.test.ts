@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ConfigError } from "../../src/exit-codes.ts";
 import { EventMonitor } from "../../src/machine/event-monitor.ts";
+import { EventLog, type VmmEvent } from "../../src/machine/vmm/events.ts";
 import { close, openPath, pipe, text } from "./console/far-end.ts";
 
 const work = mkdtempSync(join(tmpdir(), "chv-events-"));
@@ -12,19 +13,26 @@ afterAll(() => rmSync(work, { recursive: true }));
 const named = join(work, "pipe");
 Bun.spawnSync(["mkfifo", named]);
 
+const event = (name: string, secs = 0, properties: VmmEvent["properties"] = null): VmmEvent => ({
+  ...{ sequence: 1, timestamp: { secs, nanos: 0 }, wall_ms: 0 },
+  ...{ source: "vm", event: name, properties },
+});
+
 test("a line is one JSON object, its time counted from the process's start", () => {
   const path = join(work, "events");
-  const monitor = EventMonitor.to({ path }, 5e9);
-  monitor.write("vm", "booting", 5_012_000_000);
-  monitor.write("guest", "debug-code", 7_500_000_001, { code: 65, range: "Kernel" });
-  monitor.write("vm", "shutdown", 4e9); // before the start: not a negative time
+  const monitor = EventMonitor.to({ path });
+  const events = new EventLog(5e9, 1_795_347_501_000);
+  events.next((event) => monitor.write(event));
+  events.tell("vm", "booting", 5_012_000_000);
+  events.tell("guest", "debug-code", 7_500_000_001, { code: 65, range: "Kernel" });
+  events.tell("vm", "shutdown", 4e9); // before the start: not a negative time
   close(monitor.fd);
 
   expect(readFileSync(path, "utf8")).toBe(
     `${[
-      '{"timestamp":{"secs":0,"nanos":12000000},"source":"vm","event":"booting","properties":null}',
-      '{"timestamp":{"secs":2,"nanos":500000001},"source":"guest","event":"debug-code","properties":{"code":65,"range":"Kernel"}}',
-      '{"timestamp":{"secs":0,"nanos":0},"source":"vm","event":"shutdown","properties":null}',
+      '{"timestamp":{"secs":0,"nanos":12000000},"wall_ms":1795347501012,"source":"vm","event":"booting","properties":null}',
+      '{"timestamp":{"secs":2,"nanos":500000001},"wall_ms":1795347503500,"source":"guest","event":"debug-code","properties":{"code":65,"range":"Kernel"}}',
+      '{"timestamp":{"secs":0,"nanos":0},"wall_ms":1795347501000,"source":"vm","event":"shutdown","properties":null}',
     ].join("\n")}\n`,
   );
 });
@@ -32,8 +40,8 @@ test("a line is one JSON object, its time counted from the process's start", () 
 test("a file that is there is continued", () => {
   const path = join(work, "twice");
   for (let i = 0; i < 2; i++) {
-    const monitor = EventMonitor.to({ path }, 0);
-    monitor.write("vm", "booting", 0);
+    const monitor = EventMonitor.to({ path });
+    monitor.write(event("booting"));
     close(monitor.fd);
   }
 
@@ -42,7 +50,7 @@ test("a file that is there is continued", () => {
 
 test("text from a guest cannot break out of its line", () => {
   const { read, write } = pipe();
-  new EventMonitor(write, 0).write("vm", "failed", 0, { reason: 'a "quote"\nand a line' });
+  new EventMonitor(write).write(event("failed", 0, { reason: 'a "quote"\nand a line' }));
   const line = text(read);
 
   expect(line.match(/\n/g)).toHaveLength(1);
@@ -52,10 +60,10 @@ test("text from a guest cannot break out of its line", () => {
 
 test("a reader that takes nothing loses whole lines, and does not hold up the machine", () => {
   const { read, write } = pipe();
-  const monitor = new EventMonitor(write, 0);
-  for (let i = 0; i < 5000; i++) monitor.write("vm", "event", i * 1e9);
+  const monitor = new EventMonitor(write);
+  for (let i = 0; i < 5000; i++) monitor.write(event("event", i));
   const lines = text(read).trimEnd().split("\n");
-  monitor.write("vm", "after", 0);
+  monitor.write(event("after"));
 
   expect(lines.length).toBeLessThan(5000);
   expect(lines.map((line) => JSON.parse(line).timestamp.secs)).toEqual(lines.map((_, i) => i));
@@ -65,18 +73,18 @@ test("a reader that takes nothing loses whole lines, and does not hold up the ma
 
 test("a reader that is gone is left alone", () => {
   const { read, write } = pipe();
-  const monitor = new EventMonitor(write, 0);
+  const monitor = new EventMonitor(write);
   close(read);
 
-  expect(() => monitor.write("vm", "booting", 0)).not.toThrow();
-  expect(() => monitor.write("vm", "booting", 0)).not.toThrow();
+  expect(() => monitor.write(event("booting"))).not.toThrow();
+  expect(() => monitor.write(event("booting"))).not.toThrow();
   close(write);
 });
 
 test("a file that cannot be written is named", () => {
   const line = (path: string) => {
     try {
-      EventMonitor.to({ path }, 0);
+      EventMonitor.to({ path });
     } catch (error) {
       expect(error).toBeInstanceOf(ConfigError);
       return (error as Error).message;
@@ -90,8 +98,8 @@ test("a file that cannot be written is named", () => {
   );
   expect(line(named)).toBe(`--event-monitor ${named}: no such device or address; ${fix}`);
   const reader = openPath(named, 0);
-  const monitor = EventMonitor.to({ path: named }, 0);
-  monitor.write("vm", "booting", 0);
+  const monitor = EventMonitor.to({ path: named });
+  monitor.write(event("booting"));
   expect(text(reader)).toContain('"booting"');
   for (const fd of [reader, monitor.fd]) close(fd);
 });

@@ -1,5 +1,6 @@
 /** What belongs to the process and not to a machine: its log, its events, its API. */
 import * as v from "valibot";
+import { reactions } from "../vmm/reactions.ts";
 import { choice, count, either, field, path, pattern } from "./field.ts";
 
 const fd = (description: string) => count(description, { max: 2 ** 31 - 1, hint: "FD" });
@@ -39,6 +40,8 @@ export const ApiSocketConfig = field(
   { option: "api-socket", bare: "path" },
 );
 
+const reaction = (when: string) => choice(reactions, when);
+
 export const VmmOptionsSchema = v.object({
   verbosity: v.optional(
     count("Log more: -v info, -vv debug, -vvv trace", {
@@ -52,6 +55,9 @@ export const VmmOptionsSchema = v.object({
   logFormat: v.optional(choice(["text", "json"], "Form of the log's lines"), "text"),
   eventMonitor: v.optional(EventMonitorConfig),
   apiSocket: v.optional(ApiSocketConfig),
+  onReboot: v.optional(reaction("When the guest resets itself"), "restart"),
+  onPoweroff: v.optional(reaction("When the guest powers itself off"), "exit"),
+  onPanic: v.optional(reaction("When the guest's kernel panics, where pvpanic tells"), "exit"),
   seccomp: v.optional(choice(["true", "false", "log"], "System call filter"), "false"),
 });
 

@@ -1,0 +1,117 @@
+/**
+ * A machine as the VMM sees it: what the guest and its threads do becomes events, log lines and calls of the VMM. One
+ * for each boot, so that what a machine says late is never taken for its successor's word.
+ */
+import type { MachineEvent } from "../../bus/event-ring.ts";
+import { EventKind, ResetSource } from "../../bus/events.ts";
+import { debugCodeRange, formatDebugCode } from "../../devices/legacy/debug-port.ts";
+import { ExitCode } from "../../exit-codes.ts";
+import { monotonicNs } from "../../ffi/clock.ts";
+import { type Level, log } from "../../log.ts";
+import type { BootConfig } from "../config/vm.ts";
+import { Machine } from "../machine.ts";
+import { threadName } from "../spec.ts";
+import type { EventLog } from "./events.ts";
+
+/** What the VMM decides. */
+export interface GuestListener {
+  poweredOff(): void;
+  /** The guest asks for a reset, which has not begun. */
+  wantsReset(): void;
+  /** The guest's kernel panicked: a line that says so. */
+  panicked(why: string): void;
+  /** Somebody typed the escape key and asked to quit. */
+  quit(): void;
+  /** The machine cannot go on. */
+  failed(code: number, why: string): void;
+}
+
+export class Guest {
+  readonly machine: Machine;
+  #bootedNs = 0;
+  /** Resets asked for before this moment have been done. */
+  #resetNs = 0;
+
+  /** Opens and builds the machine; throws as Machine does. */
+  constructor(
+    readonly config: BootConfig,
+    readonly events: EventLog,
+    readonly listener: GuestListener,
+  ) {
+    this.machine = new Machine(config, {
+      onEvent: (event) => this.#handlers[event.kind]?.(event),
+      onNote: (text) => log.info(text),
+    });
+  }
+
+  boot(): void {
+    this.#bootedNs = monotonicNs();
+    this.events.tell("vm", "booting", this.#bootedNs);
+    this.machine.boot();
+  }
+
+  /** Starts over. Requests for a reset that come from the life that ends are not heard any more. */
+  async reset(): Promise<void> {
+    this.#resetNs = Number.POSITIVE_INFINITY;
+    await this.machine.reset(() => {
+      this.#resetNs = monotonicNs();
+    });
+  }
+
+  readonly #handlers: Readonly<Record<number, (event: MachineEvent) => void>> = {
+    [EventKind.log]: (event) => this.#logFor(event),
+    [EventKind.outputLost]: (event) => this.#logFor(event),
+    [EventKind.firstEntry]: ({ timeNs }) => this.events.tell("vm", "first-run", timeNs),
+    [EventKind.kernelEntered]: ({ timeNs }) => this.events.tell("guest", "kernel", timeNs),
+    [EventKind.debugCode]: (event) => this.#debugCode(event),
+    [EventKind.reset]: (event) => this.#reset(event),
+    [EventKind.poweroff]: ({ timeNs }) => {
+      if (timeNs < this.#resetNs) return;
+      this.events.tell("vm", "poweroff", timeNs);
+      this.listener.poweredOff();
+    },
+    [EventKind.quit]: () => this.listener.quit(),
+    [EventKind.badExit]: ({ timeNs, text }) => {
+      this.events.tell("vm", "failed", timeNs, { reason: text });
+      this.listener.failed(ExitCode.bootFailed, text);
+    },
+    [EventKind.threadFailed]: (event) => {
+      const why = event.text.replace(/\s+/g, " ");
+      const text = `${this.#thread(event)} ended on an error of chv's own: ${why}`;
+      this.events.tell("vm", "failed", event.timeNs, { reason: text });
+      this.listener.failed(ExitCode.internal, text);
+    },
+  };
+
+  #debugCode({ a: code, timeNs }: MachineEvent): void {
+    const range = debugCodeRange(code);
+    log.debug(formatDebugCode(code, (timeNs - this.#bootedNs) / 1e9));
+    const event = range === "Userspace" ? "userspace" : "debug-code";
+    this.events.tell("guest", event, timeNs, { code, range });
+  }
+
+  #reset({ a: source, timeNs }: MachineEvent): void {
+    if (timeNs < this.#resetNs) return; // the guest asked more than once before it was stopped
+    const by = Object.entries(ResetSource).find(([, value]) => value === source)?.[0];
+    log.info(`reset by ${by}`);
+    this.events.tell("vm", "reset", timeNs, { source: by });
+    this.#resetNs = Number.POSITIVE_INFINITY;
+    this.listener.wantsReset();
+  }
+
+  /** A line of another thread; its level is the event's first number. */
+  #logFor(event: MachineEvent): void {
+    log.writeRecord({
+      level: event.a as Level,
+      thread: this.#thread(event),
+      seconds: (event.timeNs - this.events.startNs) / 1e9,
+      file: "machine",
+      line: 0,
+      text: event.text,
+    });
+  }
+
+  #thread({ source }: MachineEvent): string {
+    return threadName(source, this.config.cpus.boot_vcpus);
+  }
+}

@@ -1,0 +1,223 @@
+/**
+ * The VMM of a process: at most one VM, its life, and what is to happen when the guest ends it. Plain `chv` and the API
+ * drive the same object. Operations run one after another; each either happens or leaves everything as it was.
+ */
+import { ExitCode } from "../../exit-codes.ts";
+import { monotonicNs } from "../../ffi/clock.ts";
+import { log } from "../../log.ts";
+import { checkBoot } from "../config/check.ts";
+import type { VmConfig } from "../config/vm.ts";
+import { VmmError } from "./errors.ts";
+import type { EventLog } from "./events.ts";
+import { Guest } from "./guest.ts";
+import type { Reaction, Reactions } from "./reactions.ts";
+import { allow, type Operation, type VmState } from "./states.ts";
+
+/** How the process is to end: the exit code, and the line that goes before it when it is not a success. */
+export interface End {
+  readonly code: number;
+  readonly why?: string;
+}
+
+interface Vm {
+  config: VmConfig;
+  guest: Guest | undefined;
+  /** It has run, and is shut down. */
+  shutDown: boolean;
+}
+
+export class Vmm {
+  readonly #ended = Promise.withResolvers<End>();
+  #vm: Vm | undefined;
+  /** Operations run one after another. */
+  #queue: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    readonly events: EventLog,
+    readonly reactions: Reactions,
+  ) {}
+
+  /** Resolves when the process has a reason to end; the VM is still there then. */
+  get ended(): Promise<End> {
+    return this.#ended.promise;
+  }
+
+  /** The process is to end. The first reason counts. */
+  end(end: End): void {
+    this.#ended.resolve(end);
+  }
+
+  get state(): VmState {
+    const vm = this.#vm;
+    if (vm === undefined) return "None";
+    if (vm.guest === undefined) return vm.shutDown ? "Shutdown" : "Created";
+    return vm.guest.machine.state === "paused" ? "Paused" : "Running";
+  }
+
+  /** The VM's configuration. Throws VmmError when there is none. */
+  get config(): VmConfig {
+    return this.#vmFor("info").config;
+  }
+
+  /** The machine of a VM that runs or is paused. */
+  get guest(): Guest | undefined {
+    return this.#vm?.guest;
+  }
+
+  /** Stores a configuration that was found good; nothing is opened. */
+  create(config: VmConfig): Promise<void> {
+    return this.#step("create", async () => {
+      this.#vm = { config, guest: undefined, shutDown: false };
+      this.#tell("created");
+    });
+  }
+
+  /** Changes the configuration of a VM that does not run. What `change` throws leaves it as it was. */
+  edit(change: (config: VmConfig) => VmConfig): Promise<void> {
+    return this.#step("edit", async () => {
+      const vm = this.#vm!;
+      vm.config = change(vm.config);
+    });
+  }
+
+  /** Throws ConfigError or KvmError; then the VM is as it was and nothing is left open. */
+  boot(): Promise<void> {
+    return this.#step("boot", async () => {
+      const vm = this.#vm!;
+      if (vm.guest) return this.#resume(vm.guest);
+      this.#start(vm);
+    });
+  }
+
+  /** The same at once, for a process whose start is waited for. */
+  bootNow(config: VmConfig): void {
+    allow("create", this.state);
+    const vm: Vm = { config, guest: undefined, shutDown: false };
+    this.#start(vm);
+    this.#vm = vm;
+  }
+
+  #start(vm: Vm): void {
+    const { onPoweroff, onReboot, onPanic } = this.reactions;
+    const listener = {
+      poweredOff: () => this.#react(onPoweroff, { code: ExitCode.ok }),
+      wantsReset: () => this.#react(onReboot, { code: ExitCode.ok }),
+      panicked: (why: string) => {
+        if (onPanic !== "keep") this.#react(onPanic, { code: ExitCode.guestPanic, why });
+      },
+      quit: () => this.end({ code: ExitCode.ok }),
+      failed: (code: number, why: string) => this.end({ code, why }),
+    };
+    const guest = new Guest(checkBoot(vm.config), this.events, listener);
+    guest.boot();
+    vm.guest = guest;
+    vm.shutDown = false;
+  }
+
+  pause(): Promise<void> {
+    return this.#step("pause", async () => {
+      await this.#vm!.guest!.machine.pause();
+      this.#tell("paused");
+    });
+  }
+
+  resume(): Promise<void> {
+    return this.#step("resume", () => this.#resume(this.#vm!.guest!));
+  }
+
+  async #resume(guest: Guest): Promise<void> {
+    await guest.machine.resume();
+    this.#tell("resumed");
+  }
+
+  /** The machine starts over; one that was paused runs afterwards. */
+  reboot(): Promise<void> {
+    return this.#step("reboot", async () => {
+      this.#tell("reset", { source: "api" });
+      await this.#vm!.guest!.reset();
+    });
+  }
+
+  shutdown(): Promise<void> {
+    return this.#step("shutdown", () => this.#shutDown(this.#vm!));
+  }
+
+  async #shutDown(vm: Vm): Promise<void> {
+    await vm.guest?.machine.stop();
+    vm.guest = undefined;
+    vm.shutDown = true;
+    this.#tell("shutdown");
+  }
+
+  /** Works in every state; without a VM there is nothing to do. */
+  delete(): Promise<void> {
+    return this.#step("delete", async () => {
+      const vm = this.#vm;
+      if (vm?.guest) await this.#shutDown(vm);
+      if (vm) this.#tell("deleted");
+      this.#vm = undefined;
+    });
+  }
+
+  /** Runs an operation of the running machine in its turn. */
+  withGuest<T>(operation: Operation, run: (guest: Guest) => Promise<T>): Promise<T> {
+    return this.#step(operation, () => run(this.#vm!.guest!));
+  }
+
+  /** The guest did something that ends its life, or would; `end`: how the process ends where that is the reaction. */
+  #react(reaction: Reaction, end: End): void {
+    if (reaction === "exit") {
+      this.end(end);
+      return;
+    }
+    const vm = this.#vm;
+    const guest = vm?.guest;
+    this.#next(async () => {
+      if (!vm || !guest || vm.guest !== guest) return; // shut down meanwhile
+      if (reaction === "restart") await guest.reset();
+      else if (reaction === "keep") await this.#shutDown(vm);
+      else await guest.machine.pause();
+    }).catch((error: unknown) => {
+      const { message, exitCode = ExitCode.internal } = error as Error & { exitCode?: number };
+      this.end({ code: exitCode, why: `${reaction}: ${message}` });
+    });
+  }
+
+  /** Stops the VM, if there is one, for the end of the process. Everything is freed, also after an error. */
+  async close(): Promise<void> {
+    const stopped = this.#next(async () => {
+      await this.#vm?.guest?.machine.stop();
+    });
+    await stopped.catch((error: unknown) => log.error((error as Error).message));
+  }
+
+  /** Gives a terminal its mode back, now; for every way the process may end. */
+  restoreTerminal(): void {
+    this.#vm?.guest?.machine.restoreTerminal();
+  }
+
+  #vmFor(operation: Operation): Vm {
+    allow(operation, this.state);
+    const vm = this.#vm;
+    if (vm === undefined) throw new VmmError("absent", "There is no VM; create one first");
+    return vm;
+  }
+
+  #tell(event: string, properties?: object): void {
+    this.events.tell("vm", event, monotonicNs(), properties);
+  }
+
+  /** Runs an operation in its turn, if the VM's state allows it then. */
+  #step<T>(operation: Operation, run: () => Promise<T>): Promise<T> {
+    return this.#next(async () => {
+      allow(operation, this.state);
+      return run();
+    });
+  }
+
+  #next<T>(run: () => Promise<T>): Promise<T> {
+    const step = this.#queue.then(run);
+    this.#queue = step.catch(() => {});
+    return step;
+  }
+}
