@@ -36,6 +36,15 @@ package_lists() {
   apt-get update -qq </dev/null >&2
 }
 
+# The host's apt sources of its own release: no third party's.
+debian_sources() {
+  local release=$1 file
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+    [ -f "$file" ] && grep -qE "(^|[[:space:]])$release([[:space:]/-]|\$)" "$file" && echo "$file"
+  done
+  return 0
+}
+
 # with_lock NAME COMMAND…: two ./dev at once do not do the same work twice.
 with_lock() {
   local name=$1 lock

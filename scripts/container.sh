@@ -2,15 +2,6 @@
 # root, so that a set-up step that only this machine has shows. Mounts and processes live in
 # namespaces of their own and end with it; the folder is removed.
 
-# The host's apt sources of its own release: no third party's.
-debian_sources() {
-  local release=$1 file
-  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
-    [ -f "$file" ] && grep -qE "(^|[[:space:]])$release([[:space:]/-]|\$)" "$file" && echo "$file"
-  done
-  return 0
-}
-
 # The bare root as a tar file, made once.
 container_base() {
   local release=$1 tar=$2 file
