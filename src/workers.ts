@@ -4,3 +4,4 @@
  */
 export const vcpuWorkerUrl = new URL("./machine/vcpu-worker.ts", import.meta.url);
 export const ioWorkerUrl = new URL("./machine/io-worker.ts", import.meta.url);
+export const choreWorkerUrl = new URL("./machine/chore-worker.ts", import.meta.url);

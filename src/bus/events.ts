@@ -25,6 +25,8 @@ export const EventKind = {
   kernelEntered: 10,
   /** The machine's threads have ended and everything is freed: no event follows. */
   stopped: 11,
+  /** A device has its first chore: text = the device's id. The machine starts the thread. */
+  choresWanted: 12,
 } as const;
 
 /** Who asked for a reset. */

@@ -28,7 +28,7 @@ const farewellNs = 5e9;
 
 /** Runs until asked to leave. Errors end in the event ring, never in an exception. */
 export function runIoThread(spec: MachineSpec): void {
-  const number = ThreadNumber.io(spec);
+  const number = ThreadNumber.io(spec.vcpuFds.length);
   const control = new ThreadControl(spec.control, number);
   const events = new EventRing(spec.events, number);
   try {

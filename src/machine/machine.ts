@@ -229,6 +229,10 @@ export class Machine {
     for (;;) {
       for (let event = this.#events.take(); event; event = this.#events.take()) {
         if (event.kind === EventKind.stopped) return;
+        if (event.kind === EventKind.choresWanted) {
+          this.#threads.startChores(event.text);
+          continue;
+        }
         this.listener.onEvent(event);
       }
       const lost = this.#events.takeLost();

@@ -34,7 +34,7 @@ export interface MachineSpec {
   /** All registers of all devices. */
   readonly state: SharedArrayBuffer;
   readonly events: SharedArrayBuffer;
-  /** Thread control words: vCPU 0, 1, …, then the I/O worker. */
+  /** Thread control words, by the numbers below. */
   readonly control: SharedArrayBuffer;
   /** The serial port, absent with `--serial off`. */
   readonly serial: ConsoleSpec | undefined;
@@ -48,15 +48,24 @@ export interface MachineSpec {
   readonly meter?: { readonly buffer: SharedArrayBuffer; readonly warmUp: number } | undefined;
 }
 
-/** Numbers of the threads in events' `source` and in the control words. */
+/** Most I/O workers, and most threads for chores. */
+export const ioThreadsMax = 512;
+const choreThreadsMax = 512;
+
+/** Numbers of the threads in events' `source` and in the control words, in a machine of so many vCPUs. */
 export const ThreadNumber = {
   vcpu: (index: number): number => index,
-  io: (spec: MachineSpec): number => spec.vcpuFds.length,
+  io: (vcpus: number, index = 0): number => vcpus + index,
+  chores: (vcpus: number, index: number): number => vcpus + ioThreadsMax + index,
+  /** One more than the highest but main's. */
+  end: (vcpus: number): number => vcpus + ioThreadsMax + choreThreadsMax,
   main: 0xffff,
 } as const;
 
 /** The name of a thread, as /proc and the log show it. */
 export function threadName(source: number, vcpus: number): string {
   if (source === ThreadNumber.main) return "main";
-  return source < vcpus ? `vcpu${source}` : `io${source - vcpus}`;
+  if (source < vcpus) return `vcpu${source}`;
+  const other = source - vcpus;
+  return other < ioThreadsMax ? `io${other}` : `chores${other - ioThreadsMax}`;
 }

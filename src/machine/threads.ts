@@ -1,18 +1,31 @@
 /** The worker threads of one machine, as the main thread sees them: started early, asked, waited for. */
 import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
+import { ringBell } from "../devices/chores/chore-ring.ts";
 import { signalEventfd } from "../ffi/eventfd.ts";
 import { ignoreKick, kick } from "../ffi/signals.ts";
-import { ioWorkerUrl, vcpuWorkerUrl } from "../workers.ts";
+import { choreWorkerUrl, ioWorkerUrl, vcpuWorkerUrl } from "../workers.ts";
+import type { ChoreThreadSpec } from "./chore-thread.ts";
 import { takeSpareThread } from "./spare-thread.ts";
-import type { MachineSpec } from "./spec.ts";
+import { type MachineSpec, ThreadNumber, threadName } from "./spec.ts";
 
 /** Far above what a thread needs, even on a crowded host with 254 of them. */
 const patienceMs = 60_000;
 
+/** A thread that has been started. */
+interface Thread {
+  /** As in events. */
+  readonly number: number;
+  readonly worker: Worker;
+  readonly control: ThreadControl;
+  /** Has it look at what it is asked. */
+  readonly wake: () => void;
+}
+
 export class MachineThreads {
   readonly control: SharedArrayBuffer;
-  readonly #workers: Worker[] = [];
-  #controls: ThreadControl[] = [];
+  readonly #vcpus: Thread[];
+  readonly #io: Thread[] = [];
+  readonly #chores: Thread[] = [];
   #spec: MachineSpec | undefined;
 
   /** Starts the vCPUs' threads at once: they load their code while the main thread sets the machine up. */
@@ -22,28 +35,25 @@ export class MachineThreads {
     readonly onDeath: (thread: number, why: string) => void,
   ) {
     ignoreKick();
-    this.control = new SharedArrayBuffer(ThreadControl.bytesFor(vcpus + 1));
-    for (let index = 0; index < vcpus; index++) {
+    this.control = new SharedArrayBuffer(ThreadControl.bytesFor(ThreadNumber.end(vcpus)));
+    this.#vcpus = Array.from({ length: vcpus }, (_, index) => {
       const spare = index === 0 ? takeSpareThread() : undefined;
-      this.#watch(spare ?? new Worker(vcpuWorkerUrl, { name: `vcpu${index}` }));
-    }
+      const worker = spare ?? new Worker(vcpuWorkerUrl, { name: `vcpu${index}` });
+      const wake = ({ threadId }: ThreadControl) => threadId !== 0 && kick(threadId);
+      return this.#start(ThreadNumber.vcpu(index), worker, wake);
+    });
   }
 
-  #watch(worker: Worker): Worker {
-    const thread = this.#workers.length;
-    worker.onerror = ({ message }) => this.onDeath(thread, message);
-    this.#workers.push(worker);
-    return worker;
+  #start(number: number, worker: Worker, wake: (control: ThreadControl) => void): Thread {
+    worker.onerror = ({ message }) => this.onDeath(number, message);
+    const control = new ThreadControl(this.control, number);
+    return { number, worker, control, wake: () => wake(control) };
   }
 
   /** Hands the machine to the vCPUs' threads; each parks when it is ready. */
   assign(spec: MachineSpec): void {
     this.#spec = spec;
-    this.#controls = Array.from(
-      { length: this.vcpus + 1 },
-      (_, thread) => new ThreadControl(this.control, thread),
-    );
-    for (const [index, worker] of this.#workers.entries()) worker.postMessage({ spec, index });
+    for (const [index, { worker }] of this.#vcpus.entries()) worker.postMessage({ spec, index });
   }
 
   /**
@@ -52,58 +62,67 @@ export class MachineThreads {
    */
   boot(): void {
     this.runVcpus();
-    this.#ask(this.#ioControl, Ask.run);
-    this.#watch(new Worker(ioWorkerUrl, { name: "io0" })).postMessage({ spec: this.#spec });
+    const spec = this.#spec!;
+    const wake = () => signalEventfd(spec.ioWakeFd);
+    const worker = new Worker(ioWorkerUrl, { name: "io0" });
+    const io = this.#start(ThreadNumber.io(this.vcpus), worker, wake);
+    this.#io.push(io);
+    ask(io, Ask.run);
+    worker.postMessage({ spec });
+  }
+
+  /** Starts the thread that does the chores of the device with that id; it has asked for it. */
+  startChores(id: string): void {
+    const { virtio, control, events } = this.#spec!;
+    const chores = virtio.find((device) => device.id === id)?.chores;
+    if (!chores) throw new Error(`${id} has no chores`);
+    const number = ThreadNumber.chores(this.vcpus, this.#chores.length);
+    const name = threadName(number, this.vcpus);
+    const worker = new Worker(choreWorkerUrl, { name });
+    this.#chores.push(this.#start(number, worker, () => ringBell(chores.buffer)));
+    const message: ChoreThreadSpec = { chores, control, events, number, name };
+    worker.postMessage(message);
   }
 
   runVcpus(): void {
-    for (const vcpu of this.#vcpuControls) this.#ask(vcpu, Ask.run);
+    for (const vcpu of this.#vcpus) ask(vcpu, Ask.run);
   }
 
   /** Resolves when every vCPU stands outside KVM_RUN with nothing half done. */
   async parkVcpus(): Promise<void> {
-    for (const vcpu of this.#vcpuControls) this.#ask(vcpu, Ask.park);
-    await this.#all(this.#vcpuControls, [ThreadState.parked], "stop");
+    for (const vcpu of this.#vcpus) ask(vcpu, Ask.park);
+    await this.#all(this.#vcpus, [ThreadState.parked], "stop");
   }
 
   /**
    * Resolves when every thread has said that it is out and holds nothing. The vCPUs first: what they said last is still
-   * in the rings when the I/O worker takes its leave.
+   * in the rings when the I/O worker takes its leave. Those who do chores for it last.
    */
   async leave(): Promise<void> {
-    const started = this.#controls.slice(0, this.#workers.length);
-    for (const controls of [started.slice(0, this.vcpus), started.slice(this.vcpus)]) {
-      for (const control of controls) this.#ask(control, Ask.leave);
-      await this.#all(controls, [ThreadState.gone, ThreadState.failed], "end");
+    for (const threads of [this.#vcpus, this.#io, this.#chores]) {
+      for (const thread of threads) ask(thread, Ask.leave);
+      await this.#all(threads, [ThreadState.gone, ThreadState.failed], "end");
     }
   }
 
   /** Ends the runtime's side of the threads, for a process that goes on. */
   async terminate(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+    const threads = [...this.#vcpus, ...this.#io, ...this.#chores];
+    await Promise.all(threads.map(({ worker }) => worker.terminate()));
   }
 
-  get #vcpuControls(): ThreadControl[] {
-    return this.#controls.slice(0, this.vcpus);
-  }
-  get #ioControl(): ThreadControl {
-    return this.#controls[this.vcpus]!;
-  }
-
-  /** The word first, then the wake-up: a thread that has not started yet reads the word before it runs. */
-  #ask(control: ThreadControl, what: number): void {
-    control.ask(what);
-    if (control === this.#ioControl) signalEventfd(this.#spec!.ioWakeFd);
-    else if (control.threadId !== 0) kick(control.threadId);
-  }
-
-  async #all(controls: ThreadControl[], states: readonly number[], what: string): Promise<void> {
-    for (const control of controls) {
+  async #all(threads: readonly Thread[], states: readonly number[], what: string): Promise<void> {
+    for (const { number, control } of threads) {
       const state = await control.reaches(states, patienceMs);
-      const number = this.#controls.indexOf(control);
-      const name = number < this.vcpus ? `vcpu${number}` : "io0";
+      const name = threadName(number, this.vcpus);
       if (state === undefined) throw new Error(`${name} did not ${what} within ${patienceMs} ms`);
       if (!states.includes(state)) throw new Error(`${name} has failed and did not ${what}`);
     }
   }
+}
+
+/** The word first, then the wake-up: a thread that has not started yet reads the word before it runs. */
+function ask({ control, wake }: Thread, what: number): void {
+  control.ask(what);
+  wake();
 }

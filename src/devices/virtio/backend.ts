@@ -2,6 +2,7 @@
  * A backend knows how to move the data of one device type, and nothing of PCI or registers. It runs on an I/O worker
  * (or in a process of its own behind a vhost-user socket) and meets the guest in the queues alone.
  */
+import type { Chores } from "../chores/chores.ts";
 import type { Virtqueue } from "./queue.ts";
 
 /** What a backend's host does for it. */
@@ -13,6 +14,11 @@ export interface BackendHost {
   call(index: number): void;
   /** The device's configuration space has changed: the guest is told. */
   configChanged(): void;
+  /**
+   * The device's chores (see chores.ts), for a backend that asks for them once, and whose device says that it may
+   * (`VirtioDevice.usesChores`). The host's to close.
+   */
+  chores(): Chores;
   /** A line for the log. */
   warn(text: string): void;
 }

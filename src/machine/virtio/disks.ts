@@ -89,6 +89,7 @@ function describe(
     config: blockConfig(spec),
     writable: blockConfigWritable(spec),
     backend: { kind: "block", spec },
+    usesChores: true,
   };
 }
 

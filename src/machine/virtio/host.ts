@@ -5,6 +5,8 @@
 
 import type { EventRing } from "../../bus/event-ring.ts";
 import { EventKind, LogLevel } from "../../bus/events.ts";
+import { ChoreClient } from "../../devices/chores/chore-ring.ts";
+import type { Chores } from "../../devices/chores/chores.ts";
 import type { Backend, BackendHost } from "../../devices/virtio/backend.ts";
 import type { HandOver, QueueState } from "../../devices/virtio/device-state.ts";
 import { GuestFault } from "../../devices/virtio/guest-fault.ts";
@@ -167,6 +169,12 @@ export class VirtioDeviceHost implements BackendHost {
 
   unwatch(fd: number): void {
     this.watcher.unwatch(fd);
+  }
+
+  chores(): Chores {
+    const { chores, id } = this.plugged.spec;
+    if (!chores) throw new Error(`${id}: a device without chores asks for them`);
+    return new ChoreClient(chores, () => this.events.emit(EventKind.choresWanted, 0, 0, id));
   }
 
   warn(text: string): void {

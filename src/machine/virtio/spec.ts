@@ -1,9 +1,11 @@
 /** A virtio device of one machine as plain data, from which each thread builds the half that it runs. */
 import type { Lock } from "../../bus/lock.ts";
+import { choreRingBytes } from "../../devices/chores/chore-ring.ts";
+import type { ChoreSpec } from "../../devices/chores/chores.ts";
 import type { BlockSpec } from "../../devices/virtio/block-config.ts";
+import type { EntropySpec } from "../../devices/virtio/entropy-config.ts";
 import type { VirtioIdentity, VirtioTransport } from "../../devices/virtio/transport.ts";
 import { ConfigError } from "../../exit-codes.ts";
-import type { EntropySpec } from "../../devices/virtio/entropy-config.ts";
 import { createEventfd } from "../../ffi/eventfd.ts";
 import { Gsi } from "../memory-map.ts";
 import type { Owned } from "../owned.ts";
@@ -27,12 +29,20 @@ export interface VirtioDevice {
   readonly config: Uint8Array;
   readonly writable: Uint8Array;
   readonly backend: BackendSpec;
+  /** The backend may ask for a thread that does its chores. */
+  readonly usesChores?: boolean;
 }
 
 /** A device with its queues' eventfds. */
 export interface WiredVirtio extends VirtioDevice {
   /** An eventfd a queue: the driver's kicks. */
   readonly kickFds: readonly number[];
+  readonly chores?: ChoreSpec;
+}
+
+/** What a device's chores need; the descriptor stays open until their thread is gone. */
+export function createChores(owned: Owned): ChoreSpec {
+  return { buffer: new SharedArrayBuffer(choreRingBytes), fd: owned.fd(createEventfd()) };
 }
 
 /** A device's registers, as its backend's host sees them, whatever the transport. Under the device's lock. */
@@ -84,6 +94,8 @@ export function plug(devices: readonly VirtioDevice[], owned: Owned): VirtioSpec
     const gsiBase = gsi;
     gsi += queues + 1;
     const slot = index + 1;
-    return { ...device, slot, kickFds: eventfds(queues), callFds: eventfds(queues + 1), gsiBase };
+    const chores = device.usesChores ? { chores: createChores(owned) } : {};
+    const [kickFds, callFds] = [eventfds(queues), eventfds(queues + 1)];
+    return { ...device, ...chores, slot, kickFds, callFds, gsiBase };
   });
 }

@@ -7,6 +7,7 @@ import { BlockBackend } from "../../../src/devices/virtio/block.ts";
 import { type BlockSpec, blockConfig } from "../../../src/devices/virtio/block-config.ts";
 import { Virtqueue } from "../../../src/devices/virtio/queue.ts";
 import { Epoll, EpollSet } from "../../../src/ffi/epoll.ts";
+import { FakeChores } from "../chores/fake.ts";
 import { type Buffer, Driver } from "./driver.ts";
 import { FakeRam } from "./fake-ram.ts";
 
@@ -57,6 +58,7 @@ export class Disk implements BackendHost {
   readonly #folder = mkdtempSync(join(tmpdir(), "chv-disk-"));
   readonly #epoll = new EpollSet();
   readonly #ready = new Map<number, (events: number) => void>();
+  readonly #chores: FakeChores[] = [];
   readonly #features: bigint;
   readonly #eventIndex: boolean;
 
@@ -190,6 +192,11 @@ export class Disk implements BackendHost {
     this.#ready.delete(fd);
   }
   call(): void {}
+  chores(): FakeChores {
+    const chores = new FakeChores();
+    this.#chores.push(chores);
+    return chores;
+  }
   configChanged(): void {}
   warn(text: string): void {
     this.warnings.push(text);
@@ -197,6 +204,7 @@ export class Disk implements BackendHost {
 
   [Symbol.dispose](): void {
     this.backend.close();
+    for (const chores of this.#chores) chores.close();
     this.#epoll.close();
     closeSync(this.fd);
     rmSync(this.#folder, { recursive: true });

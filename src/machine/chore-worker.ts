@@ -1,0 +1,6 @@
+/** The entry of a chores' thread. Its first message says whose chores; it never returns to the event loop. */
+import { type ChoreThreadSpec, runChoreThread } from "./chore-thread.ts";
+
+declare const self: Worker;
+
+self.onmessage = ({ data }: MessageEvent<ChoreThreadSpec>) => runChoreThread(data);
