@@ -53,6 +53,12 @@ export function readSome(fd: number, address: number, length: number): number {
   return count < 0 ? -errno() : count;
 }
 
+/** One pwrite(2) from a host address: the count, or minus the errno. */
+export function pwriteSome(fd: number, address: number, length: number, offset: number): number {
+  const count = Number(libc.pwrite(fd, address as never, length, offset));
+  return count < 0 ? -errno() : count;
+}
+
 /** One write(2) from a host address: the count, or minus the errno. */
 export function writeSome(fd: number, address: number, length: number): number {
   const count = Number(libc.write(fd, address as never, length));

@@ -5,7 +5,7 @@
 import { drainEventfd, signalEventfd } from "../../ffi/eventfd.ts";
 import type { ChoreSpec, Chores } from "./chores.ts";
 
-export const ChoreKind = { sync: 0, allocate: 1, deflate: 2, zstd: 3 } as const;
+export const ChoreKind = { sync: 0, allocate: 1, deflate: 2, zstd: 3, zero: 4 } as const;
 
 /** Chores in hand at the same time; a power of two. */
 export const choreCapacity = 64;
@@ -62,6 +62,10 @@ export class ChoreClient implements Chores {
 
   allocate(tag: number, fd: number, mode: number, offset: number, length: number): boolean {
     return this.post(tag, ChoreKind.allocate, fd, mode, offset, length);
+  }
+
+  zero(tag: number, fd: number, offset: number, length: number): boolean {
+    return this.post(tag, ChoreKind.zero, fd, offset, length, 0);
   }
 
   turn(report: (tag: number, error: number) => void): void {

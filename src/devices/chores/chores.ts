@@ -12,7 +12,7 @@ export interface Chores {
    * Unpacks one raw deflate stream (RFC 1951) or zstd frames (RFC 8878) from host memory to host memory; what is behind
    * the end of the data is left alone. It must fill the target exactly: EIO if not.
    *
-   * This and the other two take a tag, a number that `turn` gives back. False when there are too many chores in hand:
+   * This and the others take a tag, a number that `turn` gives back. False when there are too many chores in hand:
    * try again after `turn`.
    */
   decompress(
@@ -27,6 +27,8 @@ export interface Chores {
   sync(tag: number, fd: number): boolean;
   /** fallocate(2). */
   allocate(tag: number, fd: number, mode: number, offset: number, length: number): boolean;
+  /** Writes zeroes, for a file that has no other way (see `allocate`). */
+  zero(tag: number, fd: number, offset: number, length: number): boolean;
   /** Reports what has ended: 0, or an errno. Takes the descriptor's readiness away. */
   turn(done: (tag: number, error: number) => void): void;
 }

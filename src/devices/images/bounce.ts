@@ -34,12 +34,12 @@ export class Bounce {
   }
 
   /** Writes the next piece. */
-  write(slot: number, flags: number): number {
+  write(slot: number): number {
     const length = Math.min(this.transfers.left[slot]!, bounceBytes);
     this.copy(slot, length, true);
     this.lay(length);
     const offset = this.transfers.offsets[slot]!;
-    return this.calls.writeVector(this.fd, this.iovec.address, 1, offset, flags);
+    return this.calls.writeVector(this.fd, this.iovec.address, 1, offset, 0);
   }
 
   private lay(length: number): void {

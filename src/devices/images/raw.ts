@@ -1,6 +1,6 @@
 /**
  * A raw image: byte n of the disk is byte n of a file or block device. By io_uring, or, without a ring, by preadv2(2)
- * and pwritev2(2), which end before `turn` returns.
+ * and pwritev2(2), which end before `turn` returns; what may take as long as the host likes is then a chore.
  */
 import { Block } from "../../ffi/block.ts";
 import {
@@ -13,6 +13,7 @@ import {
 } from "../../ffi/file-vector.ts";
 import type { RequestRing } from "../../ffi/io-uring.ts";
 import { Errno } from "../../ffi/libc.ts";
+import type { Chores } from "../chores/chores.ts";
 import { Bounce } from "./bounce.ts";
 import type { DiskImage, ImageClient } from "./disk-image.ts";
 import type { Transfers } from "./transfers.ts";
@@ -41,28 +42,37 @@ const maxTries = 100;
 
 export class RawImage implements DiskImage {
   readonly fd: number;
+  readonly ring: RequestRing | undefined;
+  readonly chores: Chores | undefined;
   private readonly steps: Uint8Array;
   private readonly durable: Uint8Array;
   private readonly tries: Uint8Array;
-  /** Without a ring: slots that have been begun, and how many. */
+  /** Without a ring: slots that have a step to make, and how many. */
   private readonly begun: Uint32Array;
   private readonly begunCount = new Uint32Array(1);
+  private readonly choreEnded: (slot: number, error: number) => void;
   private readonly bounce: Bounce | undefined;
   /** Zeroes to write, aligned for O_DIRECT. */
   private readonly zeroes = new Block(zeroBytes + pageBytes);
   private readonly zeroAddress = Math.ceil(this.zeroes.address / pageBytes) * pageBytes;
 
-  /** The ring has an entry for each slot. The image takes over the ring, and `file`, an open file's descriptor. */
+  /**
+   * By a ring, which has an entry for each slot and is the image's from now on, or without one. `file` is an open
+   * file's descriptor, and stays its opener's.
+   */
   constructor(
     readonly file: number,
     readonly transfers: Transfers,
     readonly client: ImageClient,
-    readonly ring: RequestRing | undefined,
+    way: RequestRing | Chores,
     /** The file was opened with O_DIRECT. */
     direct = false,
     readonly calls: FileCalls = fileCalls,
   ) {
-    this.fd = ring?.fd ?? -1;
+    this.fd = way.fd;
+    this.ring = "submit" in way ? way : undefined;
+    this.chores = "submit" in way ? undefined : way;
+    this.choreEnded = (slot, error) => this.afterChore(slot, error);
     this.steps = new Uint8Array(transfers.slots);
     this.durable = new Uint8Array(transfers.slots);
     this.tries = new Uint8Array(transfers.slots);
@@ -92,7 +102,7 @@ export class RawImage implements DiskImage {
 
   turn(): void {
     if (this.ring) this.turnRing(this.ring);
-    else this.turnCalls();
+    else this.turnCalls(this.chores!);
   }
 
   close(): void {
@@ -104,7 +114,11 @@ export class RawImage implements DiskImage {
     this.durable[slot] = durable ? 1 : 0;
     this.tries[slot] = 0;
     if (this.ring) this.queue(this.ring, slot);
-    else this.begun[this.begunCount[0]!++] = slot;
+    else this.makeReady(slot);
+  }
+
+  private makeReady(slot: number): void {
+    this.begun[this.begunCount[0]!++] = slot;
   }
 
   private turnRing(ring: RequestRing): void {
@@ -131,12 +145,43 @@ export class RawImage implements DiskImage {
     return false;
   }
 
-  private turnCalls(): void {
-    for (let i = 0; i < this.begunCount[0]!; i++) {
-      const slot = this.begun[i]!;
-      while (this.goesOn(slot, this.call(slot)));
+  private turnCalls(chores: Chores): void {
+    const { begun, begunCount } = this;
+    chores.turn(this.choreEnded);
+    let kept = 0;
+    for (let i = 0; i < begunCount[0]!; i++) {
+      const slot = begun[i]!;
+      if (!this.goesOnWithout(chores, slot)) begun[kept++] = slot;
     }
-    this.begunCount[0] = 0;
+    begunCount[0] = kept;
+  }
+
+  /** False when the slot's next step is a chore, and there are too many in hand. */
+  private goesOnWithout(chores: Chores, slot: number): boolean {
+    const { transfers, file: fd } = this;
+    const [offset, left] = [transfers.offsets[slot]!, transfers.left[slot]!];
+    for (;;) {
+      switch (this.steps[slot]) {
+        case Step.read:
+        case Step.write:
+        case Step.bounceRead:
+        case Step.bounceWrite:
+          if (!this.goesOn(slot, this.call(slot))) return true;
+          break;
+        case Step.flush:
+        case Step.settle:
+          return chores.sync(slot, fd);
+        case Step.writeZeroes:
+          return chores.zero(slot, fd, offset, left);
+        default:
+          return chores.allocate(slot, fd, this.mode(slot), offset, left);
+      }
+    }
+  }
+
+  private afterChore(slot: number, error: number): void {
+    const goesOn = error === 0 ? this.settles(slot) : this.goesOnAfter(slot, error);
+    if (goesOn) this.makeReady(slot);
   }
 
   private queue(ring: RequestRing, slot: number): void {
@@ -150,7 +195,7 @@ export class RawImage implements DiskImage {
         return;
       case Step.write:
       case Step.writeZeroes: {
-        const flags = this.writeFlags(slot);
+        const flags = this.durable[slot] === 1 ? RWF_DSYNC : 0;
         if (count > 1) {
           ring.writev(fd, transfers.iovecs(slot), count, offset, flags, slot);
         } else {
@@ -168,6 +213,7 @@ export class RawImage implements DiskImage {
     }
   }
 
+  /** A step that is made at once. */
   private call(slot: number): number {
     const { transfers, file: fd } = this;
     const offset = transfers.offsets[slot]!;
@@ -177,22 +223,12 @@ export class RawImage implements DiskImage {
       case Step.read:
         return this.calls.readVector(fd, iovecs, count, offset);
       case Step.write:
-      case Step.writeZeroes:
-        return this.calls.writeVector(fd, iovecs, count, offset, this.writeFlags(slot));
-      case Step.flush:
-      case Step.settle:
-        return this.calls.dataSync(fd);
+        return this.calls.writeVector(fd, iovecs, count, offset, 0);
       case Step.bounceRead:
         return this.bounce!.read(slot);
-      case Step.bounceWrite:
-        return this.bounce!.write(slot, this.writeFlags(slot));
       default:
-        return this.calls.allocateRange(fd, this.mode(slot), offset, transfers.left[slot]!);
+        return this.bounce!.write(slot);
     }
-  }
-
-  private writeFlags(slot: number): number {
-    return this.durable[slot] === 1 ? RWF_DSYNC : 0;
   }
 
   private mode(slot: number): number {
@@ -204,16 +240,21 @@ export class RawImage implements DiskImage {
     if (result < 0) return this.goesOnAfter(slot, -result);
     const step = this.steps[slot]!;
     const moves = step < Step.flush || step === Step.writeZeroes || step >= Step.bounceRead;
-    if (moves) {
-      // nothing moved: the file has been cut short, or the device is full
-      if (result === 0) return this.end(slot, Errno.EIO);
-      this.transfers.advance(slot, result);
-      if (this.transfers.left[slot]! <= 0) return this.end(slot, 0);
-      if (this.transfers.count(slot) === 0) this.layZeroes(slot);
-      return true;
-    }
-    const settles = step === Step.punch || step === Step.zeroRange;
-    if (!settles || this.durable[slot] === 0) return this.end(slot, 0);
+    if (!moves) return this.settles(slot);
+    // nothing moved: the file has been cut short, or the device is full
+    if (result === 0) return this.end(slot, Errno.EIO);
+    this.transfers.advance(slot, result);
+    if (this.transfers.left[slot]! <= 0) return this.settles(slot);
+    if (this.transfers.count(slot) === 0) this.layZeroes(slot);
+    return true;
+  }
+
+  /** All is done; a durable request has a last step if the others do not reach stable storage. */
+  private settles(slot: number): boolean {
+    const step = this.steps[slot]!;
+    const written = step === Step.write || step === Step.writeZeroes;
+    const stable = step === Step.settle || (written && this.ring !== undefined);
+    if (stable || this.durable[slot] === 0) return this.end(slot, 0);
     this.steps[slot] = Step.settle;
     return true;
   }
@@ -236,7 +277,7 @@ export class RawImage implements DiskImage {
         return true;
       case Step.zeroRange:
         this.steps[slot] = Step.writeZeroes;
-        this.layZeroes(slot);
+        if (this.ring) this.layZeroes(slot);
         return true;
       default:
         return this.end(slot, error);

@@ -3,6 +3,7 @@
  */
 import { IoUring, type RequestRing } from "../../ffi/io-uring.ts";
 import { errnoName, SystemError } from "../../ffi/libc.ts";
+import type { Chores } from "../chores/chores.ts";
 import type { DiskImage, ImageClient } from "../images/disk-image.ts";
 import { RawImage } from "../images/raw.ts";
 import { Transfers } from "../images/transfers.ts";
@@ -26,16 +27,20 @@ const [wceChosen, alwaysDurable, discardChosen, zeroesChosen, stopping, warned] 
   0, 1, 2, 3, 4, 5,
 ];
 
-/** Makes the image of a disk; the ring, if there is one, has an entry for each slot and is the image's from now on. */
+/**
+ * Makes the image of a disk. The ring, if there is one, has an entry for each slot and is the image's from now on;
+ * `chores` may be called once.
+ */
 export type ImageOpener = (
   spec: BlockSpec,
   transfers: Transfers,
   client: ImageClient,
   ring: RequestRing | undefined,
+  chores: () => Chores,
 ) => DiskImage;
 
-const openRaw: ImageOpener = ({ fd, direct }, transfers, client, ring) =>
-  new RawImage(fd, transfers, client, ring, direct);
+const openRaw: ImageOpener = ({ fd, direct }, transfers, client, ring, chores) =>
+  new RawImage(fd, transfers, client, ring ?? chores(), direct);
 
 export class BlockBackend implements Backend, ImageClient, BlockParts {
   readonly transfers: Transfers;
@@ -59,7 +64,8 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     const slots = spec.queues * this.depth;
     this.transfers = new Transfers(slots, segMax(spec.queueSize) + 2);
     this.id.set(new TextEncoder().encode(spec.serial).subarray(0, idBytes));
-    this.image = openImage(spec, this.transfers, this, this.openRing(slots));
+    const ring = this.openRing(slots);
+    this.image = openImage(spec, this.transfers, this, ring, () => host.chores());
     if (this.image.fd >= 0) host.watch(this.image.fd, epollIn, () => this.imageReady());
   }
 

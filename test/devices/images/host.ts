@@ -3,13 +3,15 @@
  * the file; and a ring that makes the same calls when it is asked to submit.
  */
 
+import { writeSync } from "node:fs";
+import type { Chores } from "../../../src/devices/chores/chores.ts";
 import { Block, windowOn } from "../../../src/ffi/block.ts";
 import { type FileCalls, fileCalls } from "../../../src/ffi/file-vector.ts";
 import type { RequestRing } from "../../../src/ffi/io-uring.ts";
 
 /** What was called, with its offset, length and flags or mode. */
 export interface Call {
-  readonly name: "read" | "write" | "sync" | "allocate";
+  readonly name: "read" | "write" | "sync" | "allocate" | "zero";
   readonly offset: number;
   readonly length: number;
   readonly flags: number;
@@ -42,6 +44,12 @@ export class ScriptedHost implements FileCalls {
   allocateRange = (fd: number, mode: number, offset: number, length: number): number => {
     this.calls.push({ name: "allocate", offset, length, flags: mode });
     return this.script.shift() ?? fileCalls.allocateRange(fd, mode, offset, length);
+  };
+
+  zero = (fd: number, offset: number, length: number): number => {
+    this.calls.push({ name: "zero", offset, length, flags: 0 });
+    const zeroes = new Uint8Array(length);
+    return this.script.shift() ?? (writeSync(fd, zeroes, 0, length, offset) === length ? 0 : -1);
   };
 
   #move(
@@ -129,4 +137,40 @@ function one(address: number, length: number): Block {
   table.view.setBigUint64(0, BigInt(address), true);
   table.view.setBigUint64(8, BigInt(length), true);
   return table;
+}
+
+/** Chores that are done by the host as they are posted, at most `room` in hand, and reported by `turn`. */
+export class ScriptedChores implements Chores {
+  readonly fd = -1;
+  readonly #ended: { tag: number; error: number }[] = [];
+  constructor(
+    readonly host: ScriptedHost,
+    readonly room = 1,
+  ) {}
+
+  get pending(): boolean {
+    return this.#ended.length > 0;
+  }
+
+  sync(tag: number, fd: number): boolean {
+    return this.#post(tag, () => this.host.dataSync(fd));
+  }
+  allocate(tag: number, fd: number, mode: number, offset: number, length: number): boolean {
+    return this.#post(tag, () => this.host.allocateRange(fd, mode, offset, length));
+  }
+  zero(tag: number, fd: number, offset: number, length: number): boolean {
+    return this.#post(tag, () => this.host.zero(fd, offset, length));
+  }
+  decompress(): boolean {
+    throw new Error("test: nothing to unpack");
+  }
+  turn(report: (tag: number, error: number) => void): void {
+    for (const { tag, error } of this.#ended.splice(0)) report(tag, error);
+  }
+
+  #post(tag: number, run: () => number): boolean {
+    if (this.#ended.length >= this.room) return false;
+    this.#ended.push({ tag, error: Math.max(0, -run()) });
+    return true;
+  }
 }

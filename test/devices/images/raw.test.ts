@@ -15,7 +15,7 @@ import { RawImage } from "../../../src/devices/images/raw.ts";
 import { Transfers } from "../../../src/devices/images/transfers.ts";
 import { Block } from "../../../src/ffi/block.ts";
 import { canPunch } from "../../../src/ffi/file-vector.ts";
-import { ScriptedHost, ScriptedRing } from "./host.ts";
+import { ScriptedChores, ScriptedHost, ScriptedRing } from "./host.ts";
 
 // errno.h, linux/falloc.h, linux/fs.h
 const [EINTR, EIO, EAGAIN, EINVAL, ENOSPC, EOPNOTSUPP] = [4, 5, 11, 22, 28, 95];
@@ -49,8 +49,13 @@ describe.each([
     const transfers = new Transfers(2, 8);
     const ended: { slot: number; error: number }[] = [];
     const client = { ended: (slot: number, error: number) => ended.push({ slot, error }) };
-    const ring = ringed ? new ScriptedRing(host) : undefined;
-    const image = new RawImage(fd, transfers, client, ring, direct, host);
+    const chores = new ScriptedChores(host);
+    const way = ringed ? new ScriptedRing(host) : chores;
+    const image = new RawImage(fd, transfers, client, way, direct, host);
+    const turn = () => {
+      do image.turn();
+      while (chores.pending);
+    };
     const memory = new Block(0x1_0001);
     const shift = memory.address % 2 === 0 ? 1 : 0;
     /** Lays pieces of memory, one behind the other, into a slot. */
@@ -66,21 +71,21 @@ describe.each([
       transfers.set(slot, offset, at - shift, lengths.length);
       return memory.bytes.subarray(shift, at);
     };
-    return { host, image, transfers, ended, lay };
+    return { host, image, turn, transfers, ended, lay };
   }
 
   test.each([1, 7, 512, 1000, 5000])("transfers of %d bytes at most end complete", (limit) => {
-    const { host, image, ended, lay } = setUp();
+    const { host, image, turn, ended, lay } = setUp();
     host.limit = limit;
     const into = lay(0, 1000, [512, 1, 700, 2000]);
     image.read(0);
-    image.turn();
+    turn();
     expect(into).toEqual(content.subarray(1000, 4213));
 
     into.fill(0x77);
     lay(0, 9000, [512, 1, 700, 2000]);
     image.write(0, false);
-    image.turn();
+    turn();
 
     expect(stored()).toEqual(content.slice().fill(0x77, 9000, 12213));
     expect(ended).toEqual([
@@ -90,16 +95,16 @@ describe.each([
   });
 
   test("what was interrupted is tried again, for a while", () => {
-    const { host, image, ended, lay } = setUp();
+    const { host, image, turn, ended, lay } = setUp();
     host.script.push(-EINTR, -EAGAIN);
     const into = lay(0, 0, [512]);
     image.read(0);
-    image.turn();
+    turn();
     expect(into).toEqual(content.subarray(0, 512));
 
     host.script.push(...Array(200).fill(-EAGAIN));
     image.flush(1);
-    image.turn();
+    turn();
 
     expect(ended).toEqual([
       { slot: 0, error: 0 },
@@ -113,40 +118,37 @@ describe.each([
     ["nothing more", [undefined, 0], EIO],
     ["an alignment that is refused", [-EINVAL], EINVAL],
   ])("%s ends a transfer with its errno", (_name, script, error) => {
-    const { host, image, ended, lay } = setUp();
+    const { host, image, turn, ended, lay } = setUp();
     host.limit = 100;
     host.script.push(...script);
     lay(1, 0, [512, 512]);
 
     image.write(1, false);
-    image.turn();
+    turn();
 
     expect(ended).toEqual([{ slot: 1, error }]);
   });
 
-  test("a durable write is a synchronous one", () => {
-    const { host, image, lay } = setUp();
+  test("a durable write is a synchronous one, or one with an fdatasync behind it", () => {
+    const { host, image, turn, lay } = setUp();
     host.limit = 512;
     for (const durable of [true, false]) {
       lay(0, 4096, [512, 512]);
       image.write(0, durable);
-      image.turn();
+      turn();
     }
 
-    expect(host.calls.map(({ name, flags }) => [name, flags])).toEqual([
-      ["write", DSYNC],
-      ["write", DSYNC],
-      ["write", 0],
-      ["write", 0],
-    ]);
+    const pieces = (flags: number) => Array(2).fill(["write", flags]);
+    const stable = ringed ? pieces(DSYNC) : [...pieces(0), ["sync", 0]];
+    expect(host.calls.map(({ name, flags }) => [name, flags])).toEqual([...stable, ...pieces(0)]);
   });
 
   test("a flush is an fdatasync, and its failure is told", () => {
-    const { host, image, ended } = setUp();
+    const { host, image, turn, ended } = setUp();
     host.script.push(-EIO);
 
     image.flush(0);
-    image.turn();
+    turn();
 
     expect(host.calls.map(({ name }) => name)).toEqual(["sync"]);
     expect(ended).toEqual([{ slot: 0, error: EIO }]);
@@ -156,12 +158,12 @@ describe.each([
     ["as a hole", [], [PUNCH_HOLE | KEEP_SIZE]],
     ["as zeroes", [-EOPNOTSUPP], [PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE | KEEP_SIZE]],
   ])("zeroes that may unmap come %s", (_name, script, modes) => {
-    const { host, image, transfers, ended } = setUp();
+    const { host, image, turn, transfers, ended } = setUp();
     host.script.push(...script);
     transfers.set(0, 8192, 65536, 0);
 
     image.writeZeroes(0, true, false);
-    image.turn();
+    turn();
 
     expect(host.calls.map(({ flags }) => flags)).toEqual(modes);
     expect(stored()).toEqual(content.slice().fill(0, 8192, 73728));
@@ -169,34 +171,38 @@ describe.each([
   });
 
   test("on a host that knows neither, zeroes are written, piece by piece", () => {
-    const { host, image, transfers, ended } = setUp();
+    const { host, image, turn, transfers, ended } = setUp();
     host.script.push(-EOPNOTSUPP);
     host.limit = 200_000;
     transfers.set(0, 512, bytes - 1024, 0);
 
     image.writeZeroes(0, false, true);
-    image.turn();
+    turn();
 
     const [first, ...rest] = host.calls;
     expect(first!.flags).toBe(ZERO_RANGE | KEEP_SIZE);
-    expect(rest.length).toBeGreaterThan(5);
-    expect(rest.every(({ name, flags }) => name === "write" && flags === DSYNC)).toBe(true);
+    if (ringed) {
+      expect(rest.length).toBeGreaterThan(5);
+      expect(rest.every(({ name, flags }) => name === "write" && flags === DSYNC)).toBe(true);
+    } else {
+      expect(rest.map(({ name }) => name)).toEqual(["zero", "sync"]);
+    }
     expect(stored()).toEqual(content.slice().fill(0, 512, bytes - 512));
     expect(ended).toEqual([{ slot: 0, error: 0 }]);
   });
 
   test("durable zeroes end with an fdatasync", () => {
-    const { host, image, transfers, ended } = setUp();
+    const { host, image, turn, transfers, ended } = setUp();
     for (const unmap of [true, false]) {
       transfers.set(0, 4096, 4096, 0);
       image.writeZeroes(0, unmap, true);
-      image.turn();
+      turn();
     }
     expect(host.calls.map(({ name }) => name)).toEqual(["allocate", "sync", "allocate", "sync"]);
 
     host.script.push(0, -EIO);
     image.writeZeroes(1, true, true);
-    image.turn();
+    turn();
 
     expect(ended.at(-1)).toEqual({ slot: 1, error: EIO });
   });
@@ -205,48 +211,78 @@ describe.each([
     ["cannot be done is ignored", -EOPNOTSUPP, 0],
     ["fails is told", -EIO, EIO],
   ])("a discard that %s", (_name, result, error) => {
-    const { host, image, transfers, ended } = setUp();
+    const { host, image, turn, transfers, ended } = setUp();
     host.script.push(result);
     transfers.set(0, 0, 4096, 0);
 
     image.discard(0);
-    image.turn();
+    turn();
 
     expect(ended).toEqual([{ slot: 0, error }]);
     expect(stored()).toEqual(content);
   });
 
   test.each([512, 4096])("memory off O_DIRECT's alignment of %d is no obstacle", (alignment) => {
-    const { host, image, ended, lay } = setUp(true);
+    const { host, image, turn, ended, lay } = setUp(true);
     host.alignment = alignment;
     const into = lay(0, 4096, [500, 12, 20_000, 12_256]);
     image.read(0);
-    image.turn();
+    turn();
     expect(into).toEqual(content.subarray(4096, 4096 + 32_768));
 
     into.fill(0x55);
     lay(1, 65_536, [500, 12, 20_000, 12_256]);
     image.write(1, true);
-    image.turn();
+    turn();
 
     expect(stored()).toEqual(content.slice().fill(0x55, 65_536, 65_536 + 32_768));
-    expect(host.calls.at(-1)!.flags).toBe(DSYNC);
+    expect(host.calls.at(-1)!.name).toBe("sync");
     expect(ended.map(({ error }) => error)).toEqual([0, 0]);
   });
 
   test("two requests at once do not mix", () => {
-    const { host, image, ended, lay } = setUp();
+    const { host, image, turn, ended, lay } = setUp();
     host.limit = 300;
     const into = lay(0, 0, [1000]).slice();
     const memory = lay(0, 0, [1000]);
     expect(into.length).toBe(1000);
     image.read(0);
     image.flush(1);
-    image.turn();
+    turn();
 
     expect(memory).toEqual(content.subarray(0, 1000));
     expect(ended.map(({ slot }) => slot).toSorted()).toEqual([0, 1]);
   });
+});
+
+test("without a ring, more chores than there is room for wait, and reads do not wait for them", () => {
+  const host = new ScriptedHost();
+  const chores = new ScriptedChores(host, 1);
+  const transfers = new Transfers(4, 1);
+  const ended: number[] = [];
+  const image = new RawImage(
+    fd,
+    transfers,
+    { ended: (slot) => ended.push(slot) },
+    chores,
+    false,
+    host,
+  );
+  const memory = new Block(512);
+  new DataView(transfers.words.buffer).setBigUint64(3 * 16, BigInt(memory.address), true);
+  new DataView(transfers.words.buffer).setBigUint64(3 * 16 + 8, 512n, true);
+  transfers.set(3, 1024, 512, 1);
+
+  for (const slot of [0, 1, 2]) image.flush(slot);
+  image.read(3);
+  image.turn();
+  expect([ended, host.calls.length]).toEqual([[3], 2]);
+  expect(memory.bytes).toEqual(content.subarray(1024, 1536));
+  image.turn();
+  image.turn();
+  image.turn();
+
+  expect(ended).toEqual([3, 0, 1, 2]);
 });
 
 test("whether a file can have holes is found out without touching it", () => {

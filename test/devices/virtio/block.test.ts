@@ -31,7 +31,7 @@ describe.each([
   test("the mode is the one that was asked for", () => {
     using device = disk();
 
-    expect(device.backend.image.fd >= 0).toBe(uring);
+    expect(device.doers.length).toBe(uring ? 0 : 1);
     expect(device.warnings).toEqual([]);
   });
 
@@ -335,6 +335,47 @@ describe.each([
 
     expect([...device.counters]).toEqual([1, 3 * sector, 2, 4 * sector, 0, 1, 1, 1]);
   });
+});
+
+test("without io_uring, a flush, a hole and zeroes that take their time hold up nobody", () => {
+  const content = pattern(256 * sector);
+  using slow = new Disk({ uring: false, choresWait: true, content });
+  using other = new Disk({ uring: false, choresWait: true, content });
+  const places = [0, 1, 2].map((i) => 0x3_0000 + i * 0x1000);
+  const waits = [
+    slow.send(FLUSH, 0, none, 0, {}, places[0]),
+    slow.send(DISCARD, 0, range(64, 64), 0, {}, places[1]),
+    slow.send(WRITE_ZEROES, 0, range(128, 64, 1), 0, {}, places[2]),
+  ];
+  slow.backend.kicked(0);
+
+  expect(slow.drivers[0]!.usedIndex).toBe(0);
+  expect(slow.request(IN, 1, none, sector).data).toEqual(content.subarray(sector, 2 * sector));
+  expect(other.request(IN, 1, none, sector).data).toEqual(content.subarray(sector, 2 * sector));
+  let quiet = slow.backend.stop(() => {
+    quiet = true;
+  });
+  expect([quiet, slow.drivers[0]!.usedIndex, slow.content()]).toEqual([false, 1, content]);
+
+  slow.doers[0]!.serve();
+  slow.pump();
+
+  expect(waits.map((wait) => wait().status)).toEqual([OK, OK, OK]);
+  expect(slow.content()).toEqual(
+    content
+      .slice()
+      .fill(0, 64 * sector, 128 * sector)
+      .fill(0, 128 * sector, 192 * sector),
+  );
+  expect(quiet).toBe(true);
+});
+
+test("without io_uring, an error of a chore is the guest's", () => {
+  using device = new Disk({ uring: false });
+  device.doers[0]!.script.push(5);
+
+  expect(device.request(FLUSH, 0, none, 0).status).toBe(IOERR);
+  expect(device.warnings).toEqual([expect.stringContaining("EIO")]);
 });
 
 test("where io_uring is refused, a warning says so and the disk works", () => {

@@ -24,6 +24,8 @@ export interface DiskOptions extends Partial<BlockSpec> {
   /** The image's first bytes. */
   readonly content?: Uint8Array;
   readonly eventIndex?: boolean;
+  /** Chores are done when the test says so. */
+  readonly choresWait?: boolean;
 }
 
 /** A request as a driver frames it: how its readable and its writable bytes are cut into segments. */
@@ -49,6 +51,8 @@ export class Disk implements BackendHost {
   readonly drivers: Driver[] = [];
   readonly queues: Virtqueue[] = [];
   readonly warnings: string[] = [];
+  /** Who does the device's chores, if it asked for that. */
+  readonly doers: FakeChores[] = [];
   readonly config: Uint8Array;
   readonly backend: BlockBackend;
   readonly counters = new Float64Array(8);
@@ -58,11 +62,18 @@ export class Disk implements BackendHost {
   readonly #folder = mkdtempSync(join(tmpdir(), "chv-disk-"));
   readonly #epoll = new EpollSet();
   readonly #ready = new Map<number, (events: number) => void>();
-  readonly #chores: FakeChores[] = [];
+  readonly #choresWait: boolean;
   readonly #features: bigint;
   readonly #eventIndex: boolean;
 
-  constructor({ features = allFeatures, content, eventIndex = false, ...rest }: DiskOptions = {}) {
+  constructor({
+    features = allFeatures,
+    content,
+    eventIndex = false,
+    choresWait = false,
+    ...rest
+  }: DiskOptions = {}) {
+    this.#choresWait = choresWait;
     this.fd = openSync(join(this.#folder, "disk"), "w+");
     const bytes = content ?? new Uint8Array(64 * 512);
     writeSync(this.fd, bytes, 0, bytes.length, 0);
@@ -193,9 +204,9 @@ export class Disk implements BackendHost {
   }
   call(): void {}
   chores(): FakeChores {
-    const chores = new FakeChores();
-    this.#chores.push(chores);
-    return chores;
+    const doer = new FakeChores(!this.#choresWait);
+    this.doers.push(doer);
+    return doer;
   }
   configChanged(): void {}
   warn(text: string): void {
@@ -204,7 +215,7 @@ export class Disk implements BackendHost {
 
   [Symbol.dispose](): void {
     this.backend.close();
-    for (const chores of this.#chores) chores.close();
+    for (const doer of this.doers) doer.close();
     this.#epoll.close();
     closeSync(this.fd);
     rmSync(this.#folder, { recursive: true });
