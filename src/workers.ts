@@ -5,3 +5,4 @@
 export const vcpuWorkerUrl = new URL("./machine/vcpu-worker.ts", import.meta.url);
 export const ioWorkerUrl = new URL("./machine/io-worker.ts", import.meta.url);
 export const choreWorkerUrl = new URL("./machine/chore-worker.ts", import.meta.url);
+export const apiWorkerUrl = new URL("./http/socket-worker.ts", import.meta.url);

@@ -13,6 +13,7 @@ const { symbols } = dlopen("libc.so.6", {
   ioctl: { args: ["i32", "u64", "u64"], returns: "i32" },
   mmap: { args: ["u64", "u64", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
   munmap: { args: ["u64", "u64"], returns: "i32" },
+  mprotect: { args: ["u64", "u64", "i32"], returns: "i32" },
   madvise: { args: ["u64", "u64", "i32"], returns: "i32" },
   memcpy: { args: ["ptr", "ptr", "u64"], returns: "ptr" },
   memset: { args: ["ptr", "i32", "u64"], returns: "ptr" },
@@ -60,7 +61,12 @@ const { symbols } = dlopen("libc.so.6", {
   bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
   connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
   listen: { args: ["i32", "i32"], returns: "i32" },
+  getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
+  shutdown: { args: ["i32", "i32"], returns: "i32" },
   accept4: { args: ["i32", "ptr", "ptr", "i32"], returns: "i32" },
+  sendmsg: { args: ["i32", "ptr", "i32"], returns: FFIType.i64_fast },
+  recvmsg: { args: ["i32", "ptr", "i32"], returns: FFIType.i64_fast },
+  pipe2: { args: ["ptr", "i32"], returns: "i32" },
   unlink: { args: ["ptr"], returns: "i32" },
 });
 

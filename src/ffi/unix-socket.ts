@@ -1,17 +1,26 @@
 /** Stream sockets in the file system (unix(7)). */
-import { lstatSync } from "node:fs";
+import { fchmodSync, fstatSync, lstatSync, renameSync, type Stats, statSync } from "node:fs";
 import { Block } from "./block.ts";
-import { close } from "./file.ts";
+import { close, Open, open, unlink } from "./file.ts";
+import { lockFile } from "./file-lock.ts";
 import { check, cString, Errno, errno, libc, SystemError } from "./libc.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
+const SHUT_WR = 1;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 /** sizeof(sun_path), with its NUL. */
 const pathBytes = 108;
+/** The longest path of a socket, in bytes. */
+export const socketPathMax = pathBytes - 1;
+const SOL_SOCKET = 1;
+const [SO_ACCEPTCONN, SO_DOMAIN] = [30, 39];
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
+const F_SETFL = 4;
 
 function socketAddress(path: string): Block {
   const name = cString(path);
@@ -26,11 +35,15 @@ function socketAddress(path: string): Block {
 const unixSocket = (): number =>
   check(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
 
-/** A listening socket at `path`, which must not exist. Throws SystemError, ENAMETOOLONG included. */
-export function listenUnix(path: string, backlog: number): number {
+/**
+ * A listening socket at `path`, which must not exist; `mode` is its access mode, by default what the umask leaves. Throws
+ * SystemError, ENAMETOOLONG included.
+ */
+export function listenUnix(path: string, backlog: number, mode?: number): number {
   const address = socketAddress(path);
   const fd = unixSocket();
   try {
+    if (mode !== undefined) fchmodSync(fd, mode); // of the file to be: it never has another
     check(libc.bind(fd, address.bytes, address.bytes.length), `bind ${path}`);
     check(libc.listen(fd, backlog), `listen ${path}`);
     return fd;
@@ -38,6 +51,22 @@ export function listenUnix(path: string, backlog: number): number {
     close(fd);
     throw error;
   }
+}
+
+/** Takes over an inherited socket, for `acceptUnix`. Throws SystemError if it is no unix socket that listens. */
+export function inheritListener(fd: number): void {
+  const option = new Block(8);
+  const value = (name: number) => {
+    option.view.setUint32(4, 4, true);
+    const { address } = option;
+    const result = libc.getsockopt(fd, SOL_SOCKET, name, address as never, (address + 4) as never);
+    return check(result, "getsockopt") + option.view.getInt32(0, true);
+  };
+  if (value(SO_DOMAIN) !== AF_UNIX || value(SO_ACCEPTCONN) !== 1) {
+    throw new SystemError("inherited socket", Errno.EINVAL);
+  }
+  check(libc.fcntl(fd, F_SETFD, FD_CLOEXEC), "fcntl(F_SETFD)");
+  check(libc.fcntl(fd, F_SETFL, SOCK_NONBLOCK), "fcntl(F_SETFL)");
 }
 
 /** Whether a socket file is left over: nobody listens on it any more. A file that is no socket is none. */
@@ -53,9 +82,66 @@ export function isStaleSocket(path: string): boolean {
   }
 }
 
+/** A socket that answers, and the right to its path. */
+export interface ServedSocket {
+  readonly fd: number;
+  /** Removes the socket, if it is still ours, and gives the path up. */
+  close(): void;
+}
+
+/**
+ * Serves a path: the socket appears there, with access mode 0600, when it answers and not before, in place of one that
+ * a dead process left. A lock beside it (`PATH.lock`) keeps two processes from serving one path. Throws SystemError:
+ * EADDRINUSE when somebody serves the path, or it is no socket.
+ */
+export function serveUnix(path: string, backlog: number): ServedSocket {
+  const lock = lockPath(`${path}.lock`, path);
+  try {
+    if (lstatSync(path, { throwIfNoEntry: false }) && !isStaleSocket(path)) throw inUse(path);
+    const arriving = `${path}~`;
+    if (lstatSync(arriving, { throwIfNoEntry: false })?.isSocket()) unlink(arriving);
+    const fd = listenUnix(arriving, backlog, 0o600);
+    const own = lstatSync(arriving);
+    renameSync(arriving, path);
+    const end = () => {
+      if (isSame(lstatSync(path, { throwIfNoEntry: false }), own)) unlink(path);
+      close(fd);
+      unlink(`${path}.lock`);
+      close(lock);
+    };
+    return { fd, close: end };
+  } catch (error) {
+    unlink(`${path}.lock`);
+    close(lock);
+    throw error;
+  }
+}
+
+const inUse = (path: string) => new SystemError(`bind ${path}`, Errno.EADDRINUSE);
+const isSame = (one: Stats | undefined, other: Stats) =>
+  one !== undefined && one.dev === other.dev && one.ino === other.ino;
+
+/** A lock file that is ours; whoever had it before may have removed it while we waited to look. */
+function lockPath(lockFilePath: string, path: string): number {
+  for (;;) {
+    const fd = open(lockFilePath, Open.readWrite | Open.create, 0o600);
+    if (!lockFile(fd, "write")) {
+      close(fd);
+      throw inUse(path);
+    }
+    if (isSame(statSync(lockFilePath, { throwIfNoEntry: false }), fstatSync(fd))) return fd;
+    close(fd);
+  }
+}
+
 /** The next connection, non-blocking; -1 when there is none. */
 export function acceptUnix(fd: number): number {
   return libc.accept4(fd, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+/** Says that nothing more is sent (shutdown(2), SHUT_WR); what comes can still be read. */
+export function endSending(fd: number): void {
+  libc.shutdown(fd, SHUT_WR);
 }
 
 /** One send(2) from a host address that never waits and never raises SIGPIPE: the count, or minus the errno. */
