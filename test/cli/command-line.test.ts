@@ -177,8 +177,6 @@ test.each([
   "--vsock cid=3,socket=/s",
   "--device path=/sys/x",
   "--balloon size=1G",
-  "--watchdog",
-  "--pvpanic",
 ])("%s is refused by name while its device is not built", (text) => {
   const argv = text.split(" ");
 
@@ -198,7 +196,6 @@ test.each([
   "--disk socket=/s",
   "--disk path=/x,backing_files=on",
   "--disk path=/x,pci_segment=1",
-  "--disk path=/x,bw_size=1,bw_refill_time=1",
   "--disk path=/x,image_type=qcow2",
   "--disk path=/x,image_type=vhdx",
 ])("%s is refused although the option is built", (text) => {

@@ -2,7 +2,9 @@
  * The block device as its driver sees it (virtio 1.2 section 5.2; linux/virtio_blk.h): what it is given, the features
  * that follow from that, and its configuration space.
  */
+
 import { addr, struct, u8, u16, u32 } from "../../ffi/struct.ts";
+import type { RateLimiterSpec } from "./rate-limiter.ts";
 
 /** A disk, as plain data. */
 export interface BlockSpec {
@@ -26,6 +28,9 @@ export interface BlockSpec {
   readonly discard: boolean;
   /** Use io_uring where the host has it. */
   readonly uring: boolean;
+  /** A raw image whose format was probed: the guest must not turn it into another (see sector-guard.ts). */
+  readonly guarded?: boolean;
+  readonly limits?: RateLimiterSpec | undefined;
 }
 
 export const sectorBytes = 512;

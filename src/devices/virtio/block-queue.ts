@@ -18,12 +18,21 @@ import {
   VirtioBlkOuthdr,
 } from "./block-config.ts";
 import type { Virtqueue } from "./queue.ts";
+import type { RateLimiter } from "./rate-limiter.ts";
+import type { SectorGuard } from "./sector-guard.ts";
 
 const { size: headerBytes, offsets: headerAt } = VirtioBlkOuthdr;
 const { size: rangeBytes, offsets: rangeAt } = VirtioBlkDiscardWriteZeroes;
 const highUnit = 0x1_0000_0000;
-/** Words of a queue's state: free slots, and 1 where it has chains left that found none. */
+/** Words of a queue's state: free slots, and 1 where it has chains left. */
 const [freeCount, waiting] = [0, 1];
+/** Most requests, and about the most bytes, that a queue takes before other queues and devices have their turn. */
+const turnRequests = 256;
+const turnBytes = 2 ** 24;
+/** Stands for the type of a request too short to have one. */
+const noHeader = -1;
+/** What a request comes to that the limits do not let begin. */
+const refused = -1;
 
 /** What all queues of a device have in common. */
 export interface BlockParts {
@@ -37,6 +46,10 @@ export interface BlockParts {
   readonly durable: boolean;
   readonly discards: boolean;
   readonly zeroes: boolean;
+  readonly limiter: RateLimiter;
+  readonly guard: SectorGuard | undefined;
+  /** A queue has chains left when its turn is over: it is to go on when others have had theirs. */
+  again(): void;
 }
 
 export class BlockQueue {
@@ -70,35 +83,57 @@ export class BlockQueue {
     return this.state[freeCount]! < this.depth;
   }
 
-  /** There are chains left, and slots for them. */
+  /** There are chains left, and slots for them; the limits may say otherwise. */
   get canGoOn(): boolean {
     return this.state[waiting] === 1 && this.state[freeCount]! > 0;
   }
 
-  /** Takes chains until there are no more of them, or no more slots. Throws GuestFault. */
+  /** Takes chains until there are no more of them, no more slots, or it is another's turn. Throws GuestFault. */
   work(): void {
-    const { queue, state } = this;
+    const { queue, state, parts } = this;
     queue.pauseKicks();
     state[waiting] = 0;
+    let [requests, bytes] = [turnRequests, turnBytes];
     for (;;) {
-      let head = -1;
-      while (state[freeCount]! > 0 && (head = queue.next()) >= 0) this.begin(head);
-      this.parts.image.turn();
+      let head = 0;
+      let begun = 0;
+      while (state[freeCount]! > 0 && requests > 0 && bytes > 0 && (head = queue.next()) >= 0) {
+        begun = this.begin(head);
+        if (begun === refused) break;
+        requests--;
+        bytes -= begun;
+      }
+      parts.image.turn();
       queue.flush();
-      if (state[freeCount] === 0) {
-        state[waiting] = 1;
+      if (head < 0 && queue.armKick()) return;
+      state[waiting] = 1;
+      if (begun === refused) {
+        queue.putBack(1);
         return;
       }
-      if (head < 0 && queue.armKick()) return;
+      if (requests <= 0 || bytes <= 0) parts.again();
+      if (requests <= 0 || bytes <= 0 || state[freeCount] === 0) return;
+      state[waiting] = 0;
     }
   }
 
-  private begin(head: number): void {
+  /** Begins a chain's request: how many bytes it moves, or `refused`. */
+  private begin(head: number): number {
     const { chain } = this.queue;
-    if (chain.writableBytes === 0) {
+    const headed = chain.readableBytes >= headerBytes;
+    const type = headed ? chain.readUint32(headerAt.type) : noHeader;
+    const out = type === BlockRequest.OUT ? chain.readableBytes - headerBytes : 0;
+    const bytes = type === BlockRequest.IN ? Math.max(chain.writableBytes - 1, 0) : out;
+    if (!this.parts.limiter.admits(bytes)) return refused;
+    this.parts.limiter.spend(bytes);
+    if (chain.writableBytes === 0)
       this.queue.complete(head, 0); // nowhere to put a status
-      return;
-    }
+    else this.beginType(head, type);
+    return bytes;
+  }
+
+  private beginType(head: number, type: number): void {
+    const { chain } = this.queue;
     const { image, counters, discards, zeroes } = this.parts;
     const slot = this.free[--this.state[freeCount]!]!;
     const room = chain.writableBytes - 1;
@@ -107,11 +142,10 @@ export class BlockQueue {
     this.statuses[own] = chain.writableAt(room);
     this.rooms[own] = room;
     this.fills[own] = 0;
-    if (chain.readableBytes < headerBytes) {
-      this.finish(slot, BlockStatus.IOERR);
-      return;
-    }
-    switch (chain.readUint32(headerAt.type)) {
+    switch (type) {
+      case noHeader:
+        this.finish(slot, BlockStatus.IOERR);
+        return;
       case BlockRequest.IN:
         this.fills[own] = room;
         this.transfer(slot, false, 0, room);
@@ -141,16 +175,19 @@ export class BlockQueue {
 
   /** IN and OUT: `length` bytes of the chain from `skip` on. */
   private transfer(slot: number, write: boolean, skip: number, length: number): void {
-    const { spec, transfers, image, counters, durable } = this.parts;
+    const { spec, transfers, image, counters, durable, guard } = this.parts;
     const { chain } = this.queue;
     const sector = this.readAddr(headerAt.sector);
-    const refused = write && spec.readonly;
-    if (refused || length % sectorBytes !== 0 || !this.holds(sector, length / sectorBytes)) {
+    const forbidden = write && spec.readonly;
+    if (forbidden || length % sectorBytes !== 0 || !this.holds(sector, length / sectorBytes)) {
       this.finish(slot, BlockStatus.IOERR);
       return;
     }
     const word = transfers.wordOf(slot);
-    const count = chain.gather(!write, skip, length, transfers.words, word, transfers.segments);
+    const count =
+      guard && write && sector === 0 && length > 0
+        ? guard.gather(slot, chain, skip, length)
+        : chain.gather(!write, skip, length, transfers.words, word, transfers.segments);
     if (count <= 0) {
       this.finish(slot, count === 0 ? BlockStatus.OK : BlockStatus.IOERR);
       return;

@@ -1,6 +1,8 @@
 /**
  * The block device's backend (virtio 1.2 section 5.2): its queues, the image behind them, and how they start and stop.
  */
+import { createEventfd, drainEventfd, signalEventfd } from "../../ffi/eventfd.ts";
+import { close } from "../../ffi/file.ts";
 import { IoUring, type RequestRing } from "../../ffi/io-uring.ts";
 import { errnoName, SystemError } from "../../ffi/libc.ts";
 import type { Chores } from "../chores/chores.ts";
@@ -20,6 +22,8 @@ import {
 } from "./block-config.ts";
 import { type BlockParts, BlockQueue } from "./block-queue.ts";
 import type { Virtqueue } from "./queue.ts";
+import { RateLimiter } from "./rate-limiter.ts";
+import { SectorGuard } from "./sector-guard.ts";
 
 const epollIn = 1;
 /** Flags of the backend: what the driver accepted, and where it stands. */
@@ -46,6 +50,10 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
   readonly transfers: Transfers;
   readonly image: DiskImage;
   readonly id = new Uint8Array(idBytes);
+  readonly limiter: RateLimiter;
+  readonly guard: SectorGuard | undefined;
+  /** An eventfd that is written to have the queues go on in the worker's next round. */
+  private readonly nextTurn = createEventfd();
   private readonly queues: (BlockQueue | undefined)[] = [];
   private readonly flags = new Uint8Array(6);
   private readonly depth: number;
@@ -66,7 +74,14 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     this.id.set(new TextEncoder().encode(spec.serial).subarray(0, idBytes));
     const ring = this.openRing(slots);
     this.image = openImage(spec, this.transfers, this, ring, () => host.chores());
-    if (this.image.fd >= 0) host.watch(this.image.fd, epollIn, () => this.imageReady());
+    if (this.image.fd >= 0) host.watch(this.image.fd, epollIn, () => this.goOn());
+    host.watch(this.nextTurn, epollIn, () => {
+      drainEventfd(this.nextTurn);
+      this.goOn();
+    });
+    this.limiter = new RateLimiter(spec.limits, host, () => this.goOn());
+    const warn = (text: string) => host.warn(text);
+    if (spec.guarded) this.guard = new SectorGuard(this.transfers, spec.blockSize, warn);
   }
 
   start(queues: readonly (Virtqueue | undefined)[], features: bigint): void {
@@ -99,6 +114,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
 
   stop(quiet: () => void): boolean {
     this.flags[stopping] = 1;
+    this.limiter.cancel();
     if (this.busy) {
       this.quiet.push(quiet);
       return false;
@@ -110,6 +126,9 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
   close(): void {
     if (this.image.fd >= 0) this.host.unwatch(this.image.fd);
     this.image.close();
+    this.limiter.close();
+    this.host.unwatch(this.nextTurn);
+    close(this.nextTurn);
   }
 
   ended(slot: number, error: number): void {
@@ -119,6 +138,10 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     }
     const queue = this.queues[Math.floor(slot / this.depth)]!;
     queue.finish(slot, error === 0 ? BlockStatus.OK : BlockStatus.IOERR);
+  }
+
+  again(): void {
+    signalEventfd(this.nextTurn);
   }
 
   get durable(): boolean {
@@ -135,8 +158,8 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     return this.flags[zeroesChosen] === 1;
   }
 
-  /** Throws GuestFault, as `kicked` does: queues that waited for slots go on. */
-  private imageReady(): void {
+  /** Throws GuestFault, as `kicked` does: queues that waited, for whatever it was, go on. */
+  private goOn(): void {
     try {
       this.image.turn();
       if (this.flags[stopping] === 1) return;

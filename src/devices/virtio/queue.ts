@@ -19,6 +19,16 @@ export interface QueueLayout {
   readonly device: number;
 }
 
+/** Who keeps track of the chains that the device has in hand, for a device that outlives this process (vhost-user). */
+export interface InFlight {
+  /** Chains that were in hand before: the first that the queue gives. They are counted in `nextAvail`. */
+  readonly heads: Uint16Array;
+  taken(head: number): void;
+  completed(head: number): void;
+  /** The used ring's index is `usedIndex` now, behind all that was completed. */
+  published(usedIndex: number): void;
+}
+
 export interface QueueOptions {
   /** VIRTIO_F_INDIRECT_DESC and VIRTIO_F_EVENT_IDX, as accepted. */
   readonly indirect: boolean;
@@ -26,6 +36,7 @@ export interface QueueOptions {
   /** Indexes to go on from, for a queue that was in use before. */
   readonly nextAvail?: number;
   readonly nextUsed?: number;
+  readonly inFlight?: InFlight;
   /** Tells the driver that there is something in the used ring. */
   readonly call: () => void;
 }
@@ -44,7 +55,7 @@ const highUnit = 0x1_0000_0000;
 /** Both rings begin with 16-bit flags and index; the entries follow. */
 const [flagsAt, indexAt, entriesAt] = [0, 1, 2];
 /** Words of the queue's own state. */
-const [availNext, availSeen, usedNext, usedCalled, broken] = [0, 1, 2, 3, 4];
+const [availNext, availSeen, usedNext, usedCalled, broken, resumed] = [0, 1, 2, 3, 4, 5];
 
 export class Virtqueue {
   readonly size: number;
@@ -54,15 +65,16 @@ export class Virtqueue {
   private readonly avail: Uint16Array;
   private readonly used: Uint16Array;
   private readonly usedElements: Uint32Array;
-  private readonly state = new Uint16Array(5);
+  private readonly state = new Uint16Array(6);
   private readonly indirect: boolean;
   private readonly eventIndex: boolean;
   private readonly call: () => void;
+  private readonly inFlight: InFlight | undefined;
 
   /** Throws GuestFault when the rings are not where rings can be. */
   constructor(
     readonly windows: GuestWindows,
-    layout: QueueLayout,
+    readonly layout: QueueLayout,
     options: QueueOptions,
   ) {
     const { size } = layout;
@@ -73,6 +85,7 @@ export class Virtqueue {
     this.indirect = options.indirect;
     this.eventIndex = options.eventIndex;
     this.call = options.call;
+    this.inFlight = options.inFlight;
     this.chain = new Chain(windows);
     const tail = options.eventIndex ? 2 : 0;
     this.desc = new DataView(this.ring("descriptor table", layout.desc, size * descBytes, 16));
@@ -99,19 +112,30 @@ export class Virtqueue {
 
   /** Takes the next chain into `chain`: its head, or -1 when there is none. Throws GuestFault. */
   next(): number {
-    const { state } = this;
+    const { state, inFlight } = this;
     if (state[broken] !== 0) return -1;
-    if (state[availNext] === state[availSeen] && !this.look()) return -1;
-    const entry = entriesAt + (state[availNext]! & (this.size - 1));
-    const head = Atomics.load(this.avail, entry);
-    state[availNext]!++;
+    const again = inFlight !== undefined && state[resumed]! < inFlight.heads.length;
+    if (!again && state[availNext] === state[availSeen] && !this.look()) return -1;
+    const head = again ? inFlight.heads[state[resumed]++]! : this.takeHead();
     try {
       this.walk(head);
     } catch (error) {
       state[broken] = 1;
       throw error;
     }
+    if (inFlight !== undefined && !again) inFlight.taken(head);
     return head;
+  }
+
+  private takeHead(): number {
+    const entry = entriesAt + (this.state[availNext]! & (this.size - 1));
+    this.state[availNext]!++;
+    return Atomics.load(this.avail, entry);
+  }
+
+  /** The last `count` chains were not taken after all, and come again: none of them was completed, nor any later one. */
+  putBack(count: number): void {
+    this.state[availNext] = this.state[availNext]! - count;
   }
 
   /** Gives a chain back: the device wrote `written` bytes from the start of its writable part. */
@@ -120,6 +144,7 @@ export class Virtqueue {
     this.usedElements[at] = head;
     this.usedElements[at + 1] = written;
     this.state[usedNext]!++;
+    if (this.inFlight !== undefined) this.inFlight.completed(head);
   }
 
   /** Publishes what was completed, and calls the driver if it wants to be called. */
@@ -134,6 +159,7 @@ export class Virtqueue {
     if (next === called) return false;
     Atomics.store(this.used, indexAt, next);
     this.state[usedCalled] = next;
+    if (this.inFlight !== undefined) this.inFlight.published(next);
     if (!this.eventIndex) {
       return (Atomics.load(this.avail, flagsAt) & VRING_AVAIL_F_NO_INTERRUPT) === 0;
     }

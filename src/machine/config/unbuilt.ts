@@ -38,10 +38,6 @@ export const unbuilt: readonly Unbuilt[] = [
   },
   { option: "--disk backing_files=on", asked: (vm) => someDisk(vm, (disk) => disk.backing_files) },
   { option: "--disk pci_segment=", asked: (vm) => someDisk(vm, (disk) => disk.pci_segment > 0) },
-  {
-    option: "--disk bw_ and ops_ limits",
-    asked: (vm) => someDisk(vm, (disk) => limits(disk.rate_limiter_config)),
-  },
   ...(["Qcow2", "FixedVhd", "Vhdx"] as const).map((type) => ({
     option: `--disk image_type=${type.toLowerCase()}`,
     asked: (vm: VmConfig) => someDisk(vm, (disk) => disk.image_type === type),
@@ -53,8 +49,6 @@ export const unbuilt: readonly Unbuilt[] = [
   { option: "--vsock", asked: (vm) => vm.vsock !== undefined },
   { option: "--device", asked: (vm) => some(vm.devices) },
   { option: "--balloon", asked: (vm) => asksBalloon(vm) },
-  { option: "--watchdog", asked: (vm) => vm.watchdog },
-  { option: "--pvpanic", asked: (vm) => vm.pvpanic },
   { option: "--platform virtio=mmio", asked: (vm) => vm.platform?.virtio === "mmio" },
   {
     option: "--platform num_pci_segments=",
@@ -70,10 +64,6 @@ type Disk = NonNullable<VmConfig["disks"]>[number];
 
 const someDisk = (vm: VmConfig, asked: (disk: Disk) => boolean): boolean =>
   (vm.disks ?? []).some(asked);
-
-/** A bucket of size 0 is no limit. */
-const limits = (config: Disk["rate_limiter_config"]): boolean =>
-  (config?.bandwidth?.size ?? 0) > 0 || (config?.ops?.size ?? 0) > 0;
 
 function asksBalloon({ balloon }: VmConfig): boolean {
   if (balloon === undefined) return false;

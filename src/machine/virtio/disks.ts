@@ -16,6 +16,7 @@ import { canPunch } from "../../ffi/file-vector.ts";
 import { SystemError } from "../../ffi/libc.ts";
 import type { VmConfig } from "../config/vm.ts";
 import type { Owned } from "../owned.ts";
+import { limitsOf } from "./limits.ts";
 import type { VirtioDevice } from "./spec.ts";
 
 type DiskConfig = NonNullable<VmConfig["disks"]>[number];
@@ -61,7 +62,8 @@ function describe(
     throw fail(`in use by ${holder ? `process ${holder}` : "another process"}; end it first`);
   }
   const bytes = status.isFile() ? status.size : deviceBytes(fd);
-  if (config.image_type === undefined || config.image_type === "Unknown") refuseOther(fd, fail);
+  const probed = config.image_type === undefined || config.image_type === "Unknown";
+  if (probed) refuseOther(fd, fail);
   if (bytes < sectorBytes) throw fail("smaller than one sector of 512 bytes; name an image");
 
   const blockSize = config.direct ? directBlockBytes : sectorBytes;
@@ -74,7 +76,7 @@ function describe(
     ...{ queues: config.num_queues, queueSize: config.queue_size, writeback: config.wce },
     ...{ blockSize, physicalBlockSize: Math.max(blockSize, status.blksize) },
     ...{ discard: config.sparse && canPunch(fd, Math.ceil(bytes / pageBytes) * pageBytes) },
-    uring: true,
+    ...{ uring: true, guarded: probed, limits: limitsOf(config.rate_limiter_config) },
   };
   return {
     id: config.id ?? `_disk${index}`,

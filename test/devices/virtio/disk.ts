@@ -3,7 +3,7 @@ import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { BackendHost } from "../../../src/devices/virtio/backend.ts";
-import { BlockBackend } from "../../../src/devices/virtio/block.ts";
+import { BlockBackend, type ImageOpener } from "../../../src/devices/virtio/block.ts";
 import { type BlockSpec, blockConfig } from "../../../src/devices/virtio/block-config.ts";
 import { Virtqueue } from "../../../src/devices/virtio/queue.ts";
 import { Epoll, EpollSet } from "../../../src/ffi/epoll.ts";
@@ -26,6 +26,7 @@ export interface DiskOptions extends Partial<BlockSpec> {
   readonly eventIndex?: boolean;
   /** Chores are done when the test says so. */
   readonly choresWait?: boolean;
+  readonly openImage?: ImageOpener;
 }
 
 /** A request as a driver frames it: how its readable and its writable bytes are cut into segments. */
@@ -71,6 +72,7 @@ export class Disk implements BackendHost {
     content,
     eventIndex = false,
     choresWait = false,
+    openImage,
     ...rest
   }: DiskOptions = {}) {
     this.#choresWait = choresWait;
@@ -88,7 +90,7 @@ export class Disk implements BackendHost {
     const initial = blockConfig(this.spec);
     this.config = new Uint8Array(new SharedArrayBuffer(initial.length));
     this.config.set(initial);
-    this.backend = new BlockBackend(this.spec, this, this.config, this.counters);
+    this.backend = new BlockBackend(this.spec, this, this.config, this.counters, openImage);
     this.start();
   }
 
@@ -171,11 +173,12 @@ export class Disk implements BackendHost {
     return answer;
   }
 
-  /** Waits for the backend's descriptors, as an I/O worker does. */
-  pump(timeoutMs = waitMs): void {
+  /** Waits for the backend's descriptors, as an I/O worker does; how many were ready. */
+  pump(timeoutMs = waitMs): number {
     const count = this.#epoll.wait(timeoutMs);
     for (let i = 0; i < count; i++)
       this.#ready.get(this.#epoll.tokenAt(i))?.(this.#epoll.eventsAt(i));
+    return count;
   }
 
   set writeback(value: boolean) {

@@ -74,6 +74,32 @@ describe("a disk that opens", () => {
     closeAll(all);
   });
 
+  test("has the limits that were asked for; a bucket of size 0 is none", () => {
+    const path = image("limited", 4096);
+    const limits =
+      "bw_size=1048576,bw_refill_time=100,bw_one_time_burst=5,ops_size=0,ops_refill_time=7";
+
+    const all = opened(
+      `path=${path},${limits}`,
+      `path=${image("free", 512)},ops_size=0,ops_refill_time=1`,
+    );
+
+    expect(all.specs.map((spec) => spec.limits)).toEqual([
+      { bytes: { size: 2 ** 20, oneTimeBurst: 5, refillMs: 100 } },
+      undefined,
+    ]);
+    closeAll(all);
+  });
+
+  test("keeps sector 0 as it is unless its format was named", () => {
+    const all = opened(
+      `path=${image("probed", 512)}`,
+      `path=${image("named", 512)},image_type=raw`,
+    );
+    expect(all.specs.map(({ guarded }) => guarded)).toEqual([true, false]);
+    closeAll(all);
+  });
+
   test("is its writer's alone; readers share it", () => {
     const path = image("shared", 4096);
     const writer = opened(`path=${path}`);
