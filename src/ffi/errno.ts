@@ -30,9 +30,13 @@ export const Errno = {
   EBUSY: 16,
   ENODEV: 19,
   EINVAL: 22,
+  EPIPE: 32,
   ENAMETOOLONG: 36,
   ENOSYS: 38,
+  EBADFD: 77,
+  EMSGSIZE: 90,
   EOPNOTSUPP: 95,
+  EADDRINUSE: 98,
   ECONNREFUSED: 111,
 } as const;
 

@@ -18,6 +18,9 @@ export const Open = {
   temporary: 0o20200000,
 } as const;
 const F_GETFL = 3;
+/** asm-generic/ioctls.h */
+const FIONREAD = 0x541b;
+const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 
 /** Opens a file; the descriptor comes back. Throws SystemError. */
@@ -59,6 +62,12 @@ export function pwriteSome(fd: number, address: number, length: number, offset: 
   return count < 0 ? -errno() : count;
 }
 
+/** How many bytes a pipe, socket or terminal has to read; 0 where that cannot be said. */
+export function bytesToRead(fd: number): number {
+  const count = new Block(4);
+  return libc.ioctl(fd, FIONREAD, count.address) < 0 ? 0 : count.view.getInt32(0, true);
+}
+
 /** One write(2) from a host address: the count, or minus the errno. */
 export function writeSome(fd: number, address: number, length: number): number {
   const count = Number(libc.write(fd, address as never, length));
@@ -97,6 +106,11 @@ export function truncate(fd: number, length: number): void {
 export function statusFlags(fd: number): number {
   const flags = libc.fcntl(fd, F_GETFL, 0);
   return flags < 0 ? -errno() : flags;
+}
+
+/** What would wait fails with EAGAIN instead, for everyone who has the open file. */
+export function setNonBlocking(fd: number): void {
+  check(libc.fcntl(fd, F_SETFL, statusFlags(fd) | Open.nonBlock), "fcntl(F_SETFL)");
 }
 
 /** A second descriptor for the same open file, close-on-exec. */

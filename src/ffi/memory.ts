@@ -2,7 +2,7 @@
 import { check, cString, libc } from "./libc.ts";
 
 // asm-generic/mman-common.h, asm-generic/mman.h, linux/mman.h
-export const Prot = { none: 0, read: 1, write: 2 } as const;
+export const Prot = { none: 0, read: 1, write: 2, execute: 4 } as const;
 export const MapFlag = {
   shared: 0x01,
   private: 0x02,

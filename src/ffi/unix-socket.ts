@@ -1,8 +1,7 @@
 /** Stream sockets in the file system (unix(7)). */
-import { fchmodSync, fstatSync, lstatSync, renameSync, type Stats, statSync } from "node:fs";
+import { lstatSync } from "node:fs";
 import { Block } from "./block.ts";
-import { close, Open, open, unlink } from "./file.ts";
-import { lockFile } from "./file-lock.ts";
+import { close } from "./file.ts";
 import { check, cString, Errno, errno, libc, SystemError } from "./libc.ts";
 
 const AF_UNIX = 1;
@@ -35,15 +34,11 @@ function socketAddress(path: string): Block {
 const unixSocket = (): number =>
   check(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
 
-/**
- * A listening socket at `path`, which must not exist; `mode` is its access mode, by default what the umask leaves. Throws
- * SystemError, ENAMETOOLONG included.
- */
-export function listenUnix(path: string, backlog: number, mode?: number): number {
+/** A listening socket at `path`, which must not exist. Throws SystemError, ENAMETOOLONG included. */
+export function listenUnix(path: string, backlog: number): number {
   const address = socketAddress(path);
   const fd = unixSocket();
   try {
-    if (mode !== undefined) fchmodSync(fd, mode); // of the file to be: it never has another
     check(libc.bind(fd, address.bytes, address.bytes.length), `bind ${path}`);
     check(libc.listen(fd, backlog), `listen ${path}`);
     return fd;
@@ -78,58 +73,6 @@ export function isStaleSocket(path: string): boolean {
     const result = libc.connect(fd, address.bytes, address.bytes.length);
     return result < 0 && errno() === Errno.ECONNREFUSED;
   } finally {
-    close(fd);
-  }
-}
-
-/** A socket that answers, and the right to its path. */
-export interface ServedSocket {
-  readonly fd: number;
-  /** Removes the socket, if it is still ours, and gives the path up. */
-  close(): void;
-}
-
-/**
- * Serves a path: the socket appears there, with access mode 0600, when it answers and not before, in place of one that
- * a dead process left. A lock beside it (`PATH.lock`) keeps two processes from serving one path. Throws SystemError:
- * EADDRINUSE when somebody serves the path, or it is no socket.
- */
-export function serveUnix(path: string, backlog: number): ServedSocket {
-  const lock = lockPath(`${path}.lock`, path);
-  try {
-    if (lstatSync(path, { throwIfNoEntry: false }) && !isStaleSocket(path)) throw inUse(path);
-    const arriving = `${path}~`;
-    if (lstatSync(arriving, { throwIfNoEntry: false })?.isSocket()) unlink(arriving);
-    const fd = listenUnix(arriving, backlog, 0o600);
-    const own = lstatSync(arriving);
-    renameSync(arriving, path);
-    const end = () => {
-      if (isSame(lstatSync(path, { throwIfNoEntry: false }), own)) unlink(path);
-      close(fd);
-      unlink(`${path}.lock`);
-      close(lock);
-    };
-    return { fd, close: end };
-  } catch (error) {
-    unlink(`${path}.lock`);
-    close(lock);
-    throw error;
-  }
-}
-
-const inUse = (path: string) => new SystemError(`bind ${path}`, Errno.EADDRINUSE);
-const isSame = (one: Stats | undefined, other: Stats) =>
-  one !== undefined && one.dev === other.dev && one.ino === other.ino;
-
-/** A lock file that is ours; whoever had it before may have removed it while we waited to look. */
-function lockPath(lockFilePath: string, path: string): number {
-  for (;;) {
-    const fd = open(lockFilePath, Open.readWrite | Open.create, 0o600);
-    if (!lockFile(fd, "write")) {
-      close(fd);
-      throw inUse(path);
-    }
-    if (isSame(statSync(lockFilePath, { throwIfNoEntry: false }), fstatSync(fd))) return fd;
     close(fd);
   }
 }

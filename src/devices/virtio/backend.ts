@@ -12,6 +12,11 @@ export interface BackendHost {
   unwatch(fd: number): void;
   /** Queue `index` has used buffers, and the driver asked to be told (`Virtqueue.needsCall`). Once for a batch. */
   call(index: number): void;
+  /**
+   * The eventfd that does what `call(index)` does, for who writes to it without us (the kernel, another process); undefined
+   * where there is none: the driver has no vector, or the transport none to give. As it is now; ask when the driver is ready.
+   */
+  callFd?(index: number): number | undefined;
   /** The device's configuration space has changed: the guest is told. */
   configChanged(): void;
   /**
@@ -35,6 +40,12 @@ export interface Backend {
    * then.
    */
   stop(quiet: () => void): boolean;
+  /**
+   * For hosts that start and stop queues one by one while others run (vhost-user): between `start` and `stop`, as those
+   * are, for one queue. A backend without them ends `stop` at once, and is stopped and started with other queues.
+   */
+  startQueue?(index: number, queue: Virtqueue): void;
+  stopQueue?(index: number, quiet: () => void): boolean;
   /** Frees descriptors and mappings. */
   close(): void;
 }

@@ -57,8 +57,9 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
   private readonly queues: (BlockQueue | undefined)[] = [];
   private readonly flags = new Uint8Array(6);
   private readonly depth: number;
-  /** Who waits for the requests in hand to end. */
+  /** Who waits for the requests in hand to end, of all queues or of one. */
   private readonly quiet: (() => void)[] = [];
+  private readonly leaving: { readonly index: number; readonly quiet: () => void }[] = [];
 
   /** `config` is configuration space in shared memory, `counters` where to count (see BlockCounter). */
   constructor(
@@ -101,19 +102,34 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     }
   }
 
+  startQueue(index: number, queue: Virtqueue): void {
+    this.queues[index] = new BlockQueue(queue, index * this.depth, this.depth, this);
+  }
+
+  stopQueue(index: number, quiet: () => void): boolean {
+    if (this.queues[index]?.busy) {
+      this.leaving.push({ index, quiet });
+      return false;
+    }
+    this.queues[index] = undefined;
+    return true;
+  }
+
   kicked(index: number): void {
-    if (this.flags[stopping] === 1) return;
+    if (!this.works(index)) return;
     try {
-      this.queues[index]?.work();
+      this.queues[index]!.work();
     } finally {
       // also when a chain was broken: those before it go their way
       this.image.turn();
       this.flush();
+      this.letGo();
     }
   }
 
   stop(quiet: () => void): boolean {
     this.flags[stopping] = 1;
+    this.leaving.length = 0;
     this.limiter.cancel();
     if (this.busy) {
       this.quiet.push(quiet);
@@ -164,18 +180,34 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
       this.image.turn();
       if (this.flags[stopping] === 1) return;
       for (let index = 0; index < this.queues.length; index++) {
-        if (this.queues[index]?.canGoOn) this.queues[index]!.work();
+        if (this.works(index) && this.queues[index]!.canGoOn) this.queues[index]!.work();
       }
     } finally {
       this.image.turn();
       this.flush();
-      if (this.flags[stopping] === 1 && !this.busy) this.nowQuiet();
+      this.letGo();
     }
   }
 
-  private nowQuiet(): void {
-    this.queues.fill(undefined);
-    this.quiet.pop()?.();
+  /** Tells those who wait for requests to end, if they have. */
+  private letGo(): void {
+    if (this.flags[stopping] === 1 && !this.busy) {
+      this.queues.fill(undefined);
+      this.quiet.pop()?.();
+    }
+    for (let i = this.leaving.length - 1; i >= 0; i--) {
+      const { index, quiet } = this.leaving[i]!;
+      if (this.queues[index]?.busy) continue;
+      this.leaving.splice(i, 1);
+      this.queues[index] = undefined;
+      quiet();
+    }
+  }
+
+  /** The queue is there, and takes new requests. */
+  private works(index: number): boolean {
+    if (this.flags[stopping] === 1 || this.queues[index] === undefined) return false;
+    return this.leaving.length === 0 || this.leaving.every((one) => one.index !== index);
   }
 
   private get busy(): boolean {

@@ -24,6 +24,8 @@ export interface InFlight {
   /** Chains that were in hand before: the first that the queue gives. They are counted in `nextAvail`. */
   readonly heads: Uint16Array;
   taken(head: number): void;
+  /** It was not taken after all. */
+  putBack(head: number): void;
   completed(head: number): void;
   /** The used ring's index is `usedIndex` now, behind all that was completed. */
   published(usedIndex: number): void;
@@ -54,8 +56,8 @@ const usedElementBytes = 8;
 const highUnit = 0x1_0000_0000;
 /** Both rings begin with 16-bit flags and index; the entries follow. */
 const [flagsAt, indexAt, entriesAt] = [0, 1, 2];
-/** Words of the queue's own state. */
-const [availNext, availSeen, usedNext, usedCalled, broken, resumed] = [0, 1, 2, 3, 4, 5];
+/** Words of the queue's own state; the last two where it tracks what is in flight: chains taken again, and others. */
+const [availNext, availSeen, usedNext, usedCalled, broken, resumed, fresh] = [0, 1, 2, 3, 4, 5, 6];
 
 export class Virtqueue {
   readonly size: number;
@@ -65,7 +67,7 @@ export class Virtqueue {
   private readonly avail: Uint16Array;
   private readonly used: Uint16Array;
   private readonly usedElements: Uint32Array;
-  private readonly state = new Uint16Array(6);
+  private readonly state = new Uint16Array(7);
   private readonly indirect: boolean;
   private readonly eventIndex: boolean;
   private readonly call: () => void;
@@ -116,26 +118,36 @@ export class Virtqueue {
     if (state[broken] !== 0) return -1;
     const again = inFlight !== undefined && state[resumed]! < inFlight.heads.length;
     if (!again && state[availNext] === state[availSeen] && !this.look()) return -1;
-    const head = again ? inFlight.heads[state[resumed]++]! : this.takeHead();
+    const head = again ? inFlight.heads[state[resumed]!++]! : this.headAt(state[availNext]!++);
     try {
       this.walk(head);
     } catch (error) {
       state[broken] = 1;
       throw error;
     }
-    if (inFlight !== undefined && !again) inFlight.taken(head);
+    if (inFlight !== undefined && !again) {
+      inFlight.taken(head);
+      if (state[fresh]! < maxQueueSize) state[fresh]!++; // no more are ever put back
+    }
     return head;
-  }
-
-  private takeHead(): number {
-    const entry = entriesAt + (this.state[availNext]! & (this.size - 1));
-    this.state[availNext]!++;
-    return Atomics.load(this.avail, entry);
   }
 
   /** The last `count` chains were not taken after all, and come again: none of them was completed, nor any later one. */
   putBack(count: number): void {
-    this.state[availNext] = this.state[availNext]! - count;
+    const { inFlight, state } = this;
+    if (inFlight === undefined) state[availNext]! -= count;
+    else for (let i = 0; i < count; i++) this.putOneBack(inFlight);
+  }
+
+  private putOneBack(inFlight: InFlight): void {
+    const { state } = this;
+    if (state[fresh] === 0) {
+      state[resumed]!--;
+      return;
+    }
+    state[fresh]!--;
+    state[availNext]!--;
+    inFlight.putBack(this.headAt(state[availNext]!));
   }
 
   /** Gives a chain back: the device wrote `written` bytes from the start of its writable part. */
@@ -181,6 +193,10 @@ export class Virtqueue {
     if (this.eventIndex) Atomics.store(this.used, entriesAt + this.size * 4, next);
     else Atomics.store(this.used, flagsAt, 0);
     return this.state[broken] !== 0 || (next === this.state[availSeen] && !this.look());
+  }
+
+  private headAt(index: number): number {
+    return Atomics.load(this.avail, entriesAt + (index & (this.size - 1)));
   }
 
   /** Reads the avail index: whether there is something new. */
