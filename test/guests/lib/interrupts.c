@@ -32,9 +32,14 @@ static void set_gate(u32 vector)
 	};
 }
 
-/* Exceptions now; the gates of interrupts when they get a handler: kernel-mode code may be slow. */
+/*
+ * Exceptions now; the gates of interrupts when they get a handler: kernel-mode code may be slow. A
+ * BIOS leaves its 8259s open; where there is none, the writes go nowhere.
+ */
 void interrupts_init(void)
 {
+	outb(0x21, 0xff);
+	outb(0xa1, 0xff);
 	for (u32 vector = 0; vector < 32; vector++)
 		set_gate(vector);
 	interrupts_load();

@@ -22,10 +22,12 @@ static u64 number(const char **text)
 		at += 2;
 	}
 	for (;; at++) {
-		u32 digit = *at >= 'a' ? *at - 'a' + 10 : *at - '0';
-		if (*at < '0' || digit >= base)
+		if (*at >= '0' && *at <= '9')
+			value = value * base + (*at - '0');
+		else if (base == 16 && *at >= 'a' && *at <= 'f')
+			value = value * base + (*at - 'a' + 10);
+		else
 			break;
-		value = value * base + digit;
 	}
 	*text = at;
 	return value;
@@ -134,7 +136,12 @@ static int set_vector(struct virtio *device, u32 vector, u32 cpu, u8 data)
 	return 0; /* there is no MSI-X */
 }
 
+static void no_vectors(struct virtio *device)
+{
+	(void)device;
+}
+
 const struct virtio_transport virtio_mmio = {
-	find,	   status,    set_status, features, set_features,
-	queue_most, set_queue, generation, isr,	    set_vector,
+	find,	   status,    set_status, features,   set_features, queue_most,
+	set_queue, generation, isr,	   set_vector, no_vectors,
 };

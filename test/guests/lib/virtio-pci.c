@@ -165,7 +165,13 @@ int virtio_vector_pending(struct virtio *device, u32 vector)
 	return read32(device->msix_pending + vector / 32 * 4) >> vector % 32 & 1;
 }
 
+static void no_vectors(struct virtio *device)
+{
+	if (device->vectors)
+		set_control(device, MSIX_ENABLE | MSIX_FUNCTION_MASK, 0);
+}
+
 const struct virtio_transport virtio_pci = {
-	find,	   status,    set_status, features, set_features,
-	queue_most, set_queue, generation, isr,	    set_vector,
+	find,	   status,    set_status, features,   set_features, queue_most,
+	set_queue, generation, isr,	   set_vector, no_vectors,
 };

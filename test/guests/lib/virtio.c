@@ -73,6 +73,7 @@ int virtio_start(struct virtio *device, u64 wanted, struct virtqueue *queues, u3
 int virtio_stop(struct virtio *device)
 {
 	int stopped = virtio_reset(device);
+	device->transport->no_vectors(device);
 	if (device->by == BY_PIN)
 		ioapic_mask(device->pin);
 	return stopped;
@@ -112,6 +113,8 @@ static u32 row_of(struct virtio *device)
 
 int virtio_interrupts(struct virtio *device, u32 queues)
 {
+	if (device->by != BY_MSIX)
+		device->transport->no_vectors(device);
 	if (device->by == BY_POLLING)
 		return 1;
 	u8 first = FIRST_VECTOR + row_of(device) * ROW;

@@ -79,6 +79,8 @@ struct virtio_transport {
 	u32 (*isr)(struct virtio *device);
 	/* MSI-X: vector `vector` of the device delivers `data` to `cpu`; whether the device took it. */
 	int (*set_vector)(struct virtio *device, u32 vector, u32 cpu, u8 data);
+	/* Turns MSI-X off. */
+	void (*no_vectors)(struct virtio *device);
 };
 extern const struct virtio_transport virtio_pci, virtio_mmio;
 

@@ -101,12 +101,12 @@ TEST(in_flight, "virtio-reset-in-flight")
 		virtqueue_force_kick(&queues[0]);
 		for (u32 turn = 0; turn < round; turn++)
 			pause();
+		mid_air += queues[0].used.index < 32;
 		set(0);
 		if (at_once)
 			expect("0 at once", status(), 0);
 		expect("the reset ends", WAIT(status() == 0), 1);
 		u16 used = queues[0].used.index;
-		mid_air += used < 32;
 		paint(data + 1024, 2048, round);
 		paint(data + 30 * 1024, 1024, round);
 		linger();
