@@ -1,7 +1,11 @@
-/** Plain `chv --kernel …`: boots one machine and stays until it ends. What ends it is the exit code. */
+/**
+ * Plain `chv`: boots one machine, serves the API, or both, and stays until there is a reason to end. That is the exit
+ * code.
+ */
 
 import { ExitCode } from "../exit-codes.ts";
 import { monotonicNs } from "../ffi/clock.ts";
+import type { Api } from "../http/api.ts";
 import { log } from "../log.ts";
 import type { BootConfig } from "../machine/config/vm.ts";
 import type { VmmOptions } from "../machine/config/vmm.ts";
@@ -22,7 +26,7 @@ const endingSignals = [
 
 /** Resolves to the exit code. `startNs`: when the process started, on the monotonic clock. */
 export async function runBoot(
-  config: BootConfig,
+  config: BootConfig | undefined,
   options: VmmOptions,
   startNs: number,
 ): Promise<number> {
@@ -38,13 +42,30 @@ export async function runBoot(
     monotonic_ns: Math.round(startNs),
     wall_ms: Date.now(),
   });
-  vmm.bootNow(config);
+  if (config) vmm.bootNow(config);
   const path = vmm.guest?.machine.serialPath;
   if (path) log.warn(`--serial pty: ${path}`);
+  const api = options.apiSocket && (await serve(vmm, options.apiSocket));
 
   const end = await vmm.ended;
   if (end.why) log.error(end.why);
   await vmm.close();
+  await api?.close();
   events.tell("vmm", "exit", monotonicNs(), { code: end.code });
   return end.code;
+}
+
+/** The API's code is loaded only where it is served. A machine that runs already ends if its API cannot be had. */
+async function serve(vmm: Vmm, socket: NonNullable<VmmOptions["apiSocket"]>): Promise<Api> {
+  const { serveApi } = await import("../http/api.ts");
+  const died = (why: string) =>
+    vmm.end({ code: ExitCode.internal, why: `the API's thread: ${why}` });
+  try {
+    const api = await serveApi(vmm, socket, died);
+    vmm.events.tell("vmm", "api-ready", monotonicNs());
+    return api;
+  } catch (error) {
+    await vmm.close();
+    throw error;
+  }
 }

@@ -17,7 +17,12 @@ import { readOptions, validate } from "./options.ts";
 import { readValue, ValueError } from "./values.ts";
 
 export type CommandLine =
-  | { readonly kind: "boot"; readonly config: BootConfig; readonly options: VmmOptions }
+  /** Without a configuration there is no machine yet: the API makes one. */
+  | {
+      readonly kind: "boot";
+      readonly config: BootConfig | undefined;
+      readonly options: VmmOptions;
+    }
   /** Text for stdout, without a newline at its end; then the process exits. */
   | { readonly kind: "print"; readonly text: () => Promise<string>; readonly exitCode: number }
   /** A command, which runs in place of plain `chv`; `run` gives the exit code. */
@@ -48,6 +53,10 @@ export function parseCommandLine(
     throw new UsageError("--: plain chv takes nothing after it; remove it and what follows");
   }
   const options = collect(VmmOptionsSchema, vmmOptions, args) as VmmOptions;
+  const given = new Set([...args.given.keys()].map(({ name }) => name));
+  if (options.apiSocket !== undefined && !vmOptions.some(({ name }) => given.has(name))) {
+    return { kind: "boot", config: undefined, options };
+  }
   const parsed = collect(VmConfigSchema, vmOptions, args);
   const config = complete(parsed as Parameters<typeof complete>[0]);
   return { kind: "boot", config: checkBoot(config, options), options };

@@ -8,6 +8,7 @@ import { EventKind, LogLevel } from "../bus/events.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import { createTimerfd } from "../ffi/epoll.ts";
 import { createEventfd } from "../ffi/eventfd.ts";
+import { signalMsi } from "../ffi/kvm.ts";
 import { type Board, buildBoard, locked, stateBytes } from "./board.ts";
 import { type BootPlan, openInput, prepareBoot } from "./boot.ts";
 import type { BootConfig } from "./config/vm.ts";
@@ -26,6 +27,9 @@ import { createVirtualMachine, topologyOf, type VirtualMachine } from "./virtual
 
 /** How long a reset waits for disks that answer slowly. */
 const quiesceMs = 30_000;
+
+const msiToAll = 0xfeef_f000;
+const deliverNmi = 0x400;
 
 export type MachineState = "created" | "running" | "paused" | "stopped";
 
@@ -192,6 +196,11 @@ export class Machine {
     } catch (error) {
       this.listener.onNote(String(error));
     }
+  }
+
+  /** A non-maskable interrupt for every vCPU: an MSI of delivery mode NMI to all (SDM volume 3, section 11.11). */
+  sendNmi(): void {
+    signalMsi(this.#vm.fd, msiToAll, deliverNmi);
   }
 
   /** Gives a terminal its mode back, now; for every way the process may end. */

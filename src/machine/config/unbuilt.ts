@@ -17,7 +17,6 @@ const some = (list: readonly unknown[] | undefined) => list !== undefined && lis
 
 /** The one table: an entry goes when its device is built. */
 export const unbuilt: readonly Unbuilt[] = [
-  { option: "--api-socket", asked: (_, vmm) => vmm?.apiSocket !== undefined },
   {
     option: "--seccomp",
     except: "false",

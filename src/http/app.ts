@@ -1,0 +1,76 @@
+/** The API as a Hono application: routes made of the table of operations, and errors as their statuses say. */
+import { type Context, Hono } from "hono";
+import { log } from "../log.ts";
+import type { Vmm } from "../machine/vmm/vmm.ts";
+import { parseJson, readBody } from "./body.ts";
+import { ApiError, errorResponse, statusOf } from "./errors.ts";
+import { asciiJson } from "./json.ts";
+import { type Operation, operations, warnUnknown } from "./operations.ts";
+import type { Descriptors, Handler } from "./socket-server.ts";
+
+const base = "/api/v1/";
+
+type Env = { Bindings: { fds: Descriptors } };
+
+/** Answers every request; nothing is thrown. */
+export function createApi(vmm: Vmm, more: Readonly<Record<string, Operation>> = {}): Handler {
+  const table = { ...operations, ...more };
+  const app = new Hono<Env>();
+  for (const [name, operation] of Object.entries(table)) {
+    app.on(operation.method, base + name, async (c) => {
+      const text = await c.req.text();
+      const context = { vmm, fds: c.env.fds, signal: c.req.raw.signal };
+      return run(name, operation, context, text);
+    });
+  }
+  const failed = (error: Error, { req }: Context): Response => {
+    const status = statusOf(error);
+    if (status === 500) log.error(`${req.method} ${req.path}: ${error.stack ?? error.message}`);
+    else log.debug(`${req.method} ${req.path}: ${status}: ${error.message}`);
+    return errorResponse(error, failureOf(req.path, table), req.header("accept") ?? "");
+  };
+  app.onError(failed);
+  app.notFound((c) => {
+    const { path, method } = c.req;
+    const operation = path.startsWith(base) ? table[path.slice(base.length)] : undefined;
+    const error = operation
+      ? wrongMethod(method, operation)
+      : new ApiError(404, `There is no ${path}`);
+    return failed(error, c);
+  });
+  return (request, fds) => app.fetch(request, { fds });
+}
+
+async function run(
+  name: string,
+  operation: Operation,
+  context: Parameters<Operation["run"]>[0],
+  text: string,
+): Promise<Response> {
+  const json = parseJson(text);
+  if (operation.body === undefined && json !== undefined) {
+    throw new ApiError(400, "This operation takes no body");
+  }
+  let body: unknown;
+  if (operation.body !== undefined) {
+    const read = readBody(operation.body, json);
+    warnUnknown(name, read.unknown);
+    body = read.value;
+  }
+  const reply = await operation.run(context, body as never);
+  if (reply instanceof Response) return reply;
+  if (reply === undefined) return new Response(null, { status: operation.emptyStatus ?? 204 });
+  const headers = { "content-type": "application/json" };
+  return new Response(asciiJson(reply), { status: 200, headers });
+}
+
+const wrongMethod = (method: string, { method: right }: Operation) =>
+  new ApiError(405, `${method} does not do this; use ${right.toUpperCase()}`, {
+    allow: right.toUpperCase(),
+  });
+
+/** What was asked for and did not happen. */
+function failureOf(path: string, table: Readonly<Record<string, Operation>>): string | undefined {
+  const name = path.slice(base.length);
+  return path.startsWith(base) && name in table ? `${name} failed` : undefined;
+}

@@ -1,0 +1,7 @@
+/** What `vm.info` tells: the configuration, the state, and how much RAM the guest has. */
+import type { Vmm } from "../machine/vmm/vmm.ts";
+
+export function vmInfo(vmm: Vmm): object {
+  const { config, state } = vmm;
+  return { config, state, memory_actual_size: config.memory.size };
+}

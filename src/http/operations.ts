@@ -1,0 +1,208 @@
+/**
+ * The API's operations: the one table of which the routes, the command line's `ctl` and the OpenAPI document are made.
+ * Names, methods and bodies are Cloud Hypervisor's.
+ */
+import * as v from "valibot";
+import { version } from "../../package.json";
+import { ConfigError } from "../exit-codes.ts";
+import { log } from "../log.ts";
+import { checkConfig } from "../machine/config/check.ts";
+import {
+  DeviceConfig,
+  DiskConfig,
+  FsConfig,
+  NetConfig,
+  PmemConfig,
+  VsockConfig,
+} from "../machine/config/devices.ts";
+import type { ObjectSchema } from "../machine/config/shape.ts";
+import { complete, type VmConfig, VmConfigSchema } from "../machine/config/vm.ts";
+import { VmmError } from "../machine/vmm/errors.ts";
+import type { Vmm } from "../machine/vmm/vmm.ts";
+import { ApiError } from "./errors.ts";
+import { vmInfo } from "./info.ts";
+import type { Descriptors } from "./socket-server.ts";
+
+/** What an operation works on. */
+export interface Context {
+  readonly vmm: Vmm;
+  /** Descriptors that came with the request. */
+  readonly fds: Descriptors;
+  /** Aborted when the client goes. */
+  readonly signal: AbortSignal;
+}
+
+export interface Operation {
+  readonly method: "get" | "put";
+  readonly summary: string;
+  /** The body; without it none is taken. */
+  readonly body?: ObjectSchema;
+  /** The status of success where it is not 204, or 200 with what `run` gives. */
+  readonly emptyStatus?: number;
+  /** What it answers, for the documents. */
+  readonly reply?: ObjectSchema;
+  readonly run: (context: Context, body: never) => unknown;
+}
+
+/** Ties a body's schema to the function that takes it. */
+function operation<S extends ObjectSchema>(
+  of: Omit<Operation, "run" | "body"> & {
+    readonly body?: S;
+    readonly run: (context: Context, body: v.InferOutput<S>) => unknown;
+  },
+): Operation {
+  return of as Operation;
+}
+
+const PingReply = v.object({
+  version: v.string(),
+  build_version: v.string(),
+  pid: v.number(),
+  features: v.array(v.string()),
+});
+
+type Parsed = v.InferOutput<typeof VmConfigSchema>;
+
+/** Appends a device to a list of the configuration, before the VM boots. */
+const add = <K extends "disks" | "net" | "fs" | "pmem" | "devices">(
+  { vmm }: Context,
+  list: K,
+  device: NonNullable<VmConfig[K]>[number],
+): Promise<void> => {
+  if (vmm.guest) throw hotPlug();
+  return vmm.edit((config) => ({ ...config, [list]: [...(config[list] ?? []), device] }));
+};
+
+const hotPlug = () =>
+  new VmmError("unbuilt", "Devices of a running VM cannot be changed in this version of chv");
+
+const inTurn = (name: string, run: (vmm: Vmm) => Promise<void>) =>
+  operation({ method: "put", summary: name, run: ({ vmm }) => run(vmm) });
+
+export const operations: Readonly<Record<string, Operation>> = {
+  "vmm.ping": operation({
+    method: "get",
+    summary: "Tell that the VMM is there, and which",
+    reply: PingReply,
+    run: () => ({
+      version,
+      build_version: `v${version}`,
+      pid: process.pid,
+      features: ["kvm"],
+    }),
+  }),
+  "vmm.shutdown": operation({
+    method: "put",
+    summary: "Stop the VM, if there is one, and end the process",
+    emptyStatus: 200,
+    run: async ({ vmm }) => {
+      await vmm.close();
+      vmm.end({ code: 0 });
+    },
+  }),
+  "vm.create": operation({
+    method: "put",
+    summary: "Store a VM's configuration; nothing is opened",
+    body: VmConfigSchema,
+    run: ({ vmm }, body: Parsed) => {
+      const config = complete(body);
+      checkConfig(config);
+      return vmm.create(config);
+    },
+  }),
+  "vm.info": operation({
+    method: "get",
+    summary: "The VM's configuration and state",
+    run: ({ vmm }) => vmInfo(vmm),
+  }),
+  "vm.boot": inTurn("Boot the VM, or resume it when it is paused", (vmm) => vmm.boot()),
+  "vm.pause": inTurn("Let the vCPUs and all I/O stand still", (vmm) => vmm.pause()),
+  "vm.resume": inTurn("Let a paused VM go on", (vmm) => vmm.resume()),
+  "vm.shutdown": inTurn("Stop the VM; its configuration stays", (vmm) => vmm.shutdown()),
+  "vm.reboot": inTurn("Start the VM over", (vmm) => vmm.reboot()),
+  "vm.delete": inTurn("Stop the VM, if it runs, and forget it", (vmm) => vmm.delete()),
+  "vm.nmi": inTurn("Send every vCPU a non-maskable interrupt", (vmm) =>
+    vmm.withGuest("nmi", async ({ machine }) => machine.sendNmi()),
+  ),
+  "vm.add-disk": operation({
+    ...{ method: "put", summary: "Add a disk", body: DiskConfig },
+    run: (context, body) => add(context, "disks", body),
+  }),
+  "vm.add-net": operation({
+    ...{ method: "put", summary: "Add a network interface", body: NetConfig },
+    run: (context, body) => addNet(context, body),
+  }),
+  "vm.add-fs": operation({
+    ...{ method: "put", summary: "Add a shared file system", body: FsConfig },
+    run: (context, body) => add(context, "fs", body),
+  }),
+  "vm.add-pmem": operation({
+    ...{ method: "put", summary: "Add persistent memory", body: PmemConfig },
+    run: (context, body) => add(context, "pmem", body),
+  }),
+  "vm.add-device": operation({
+    ...{ method: "put", summary: "Add a host device", body: DeviceConfig },
+    run: (context, body) => add(context, "devices", body),
+  }),
+  "vm.add-vsock": operation({
+    ...{ method: "put", summary: "Add a socket device", body: VsockConfig },
+    run: ({ vmm }, vsock) => {
+      if (vmm.guest) throw hotPlug();
+      return vmm.edit((config) => {
+        if (config.vsock) throw new ConfigError("vsock: the VM has one already; remove it first");
+        return { ...config, vsock };
+      });
+    },
+  }),
+  "vm.remove-device": operation({
+    ...{ method: "put", summary: "Remove a device by its id" },
+    body: v.object({ id: v.string() }),
+    run: ({ vmm }, { id }) => {
+      if (vmm.guest) throw hotPlug();
+      return vmm.edit((config) => without(config, id));
+    },
+  }),
+  "vm.resize": operation({
+    ...{ method: "put", summary: "Change the number of vCPUs or the RAM" },
+    body: v.object({
+      desired_vcpus: v.optional(v.number()),
+      desired_ram: v.optional(v.number()),
+      desired_balloon: v.optional(v.number()),
+    }),
+    run: ({ vmm }) => {
+      if (vmm.state === "None") throw new VmmError("absent", "There is no VM; create one first");
+      throw new VmmError("unbuilt", "A VM cannot be resized in this version of chv");
+    },
+  }),
+};
+
+/** Descriptors that come with the request are the taps; numbers in the body are the sender's own and mean nothing. */
+function addNet(context: Context, body: NonNullable<VmConfig["net"]>[number]): Promise<void> {
+  if (context.vmm.guest) throw hotPlug();
+  const { count } = context.fds;
+  const { fds: _theirs, ...net } = body;
+  if (count === 0) return add(context, "net", net);
+  if (count * 2 !== body.num_queues) {
+    const why = `${count} descriptors came for num_queues=${body.num_queues}`;
+    throw new ApiError(400, `net: ${why}; send one for each pair of queues`);
+  }
+  return add(context, "net", { ...net, fds: [...context.fds.take()] });
+}
+
+/** The configuration without the device of that id. Throws ApiError when there is none. */
+function without(config: VmConfig, id: string): VmConfig {
+  const lists = ["disks", "net", "fs", "pmem", "devices"] as const;
+  for (const list of lists) {
+    const devices = config[list] as readonly { id?: string }[] | undefined;
+    if (!devices?.some((device) => device.id === id)) continue;
+    return { ...config, [list]: devices.filter((device) => device.id !== id) };
+  }
+  if (config.vsock?.id === id) return { ...config, vsock: undefined };
+  throw new ApiError(404, `No device has the id ${id}`);
+}
+
+/** Unknown keys of a body are told once for each request. */
+export function warnUnknown(name: string, unknown: readonly string[]): void {
+  if (unknown.length > 0)
+    log.warn(`${name}: ignored what chv does not know: ${unknown.join(", ")}`);
+}
