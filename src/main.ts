@@ -31,6 +31,9 @@ async function main(): Promise<number> {
     case "boot":
       openLog(line.options);
       return runBoot(line.config, line.options, startNs);
+    case "serve":
+      openLog(line.options);
+      return runBoot(undefined, line.options, startNs);
   }
 }
 

@@ -17,12 +17,9 @@ import { readOptions, validate } from "./options.ts";
 import { readValue, ValueError } from "./values.ts";
 
 export type CommandLine =
-  /** Without a configuration there is no machine yet: the API makes one. */
-  | {
-      readonly kind: "boot";
-      readonly config: BootConfig | undefined;
-      readonly options: VmmOptions;
-    }
+  | { readonly kind: "boot"; readonly config: BootConfig; readonly options: VmmOptions }
+  /** There is no machine yet: the API makes one. */
+  | { readonly kind: "serve"; readonly options: VmmOptions }
   /** Text for stdout, without a newline at its end; then the process exits. */
   | { readonly kind: "print"; readonly text: () => Promise<string>; readonly exitCode: number }
   /** A command, which runs in place of plain `chv`; `run` gives the exit code. */
@@ -55,7 +52,7 @@ export function parseCommandLine(
   const options = collect(VmmOptionsSchema, vmmOptions, args) as VmmOptions;
   const given = new Set([...args.given.keys()].map(({ name }) => name));
   if (options.apiSocket !== undefined && !vmOptions.some(({ name }) => given.has(name))) {
-    return { kind: "boot", config: undefined, options };
+    return { kind: "serve", options };
   }
   const parsed = collect(VmConfigSchema, vmOptions, args);
   const config = complete(parsed as Parameters<typeof complete>[0]);
