@@ -70,7 +70,8 @@ export function buildPci(
     const lock = state.lock();
     const config = state.struct(VirtioConfigState).bytes;
     const wake = () => signalEventfd(spec.ioWakeFd);
-    const space = { bytes: config.subarray(0, virtio.config.length), writable: virtio.writable };
+    const { config: initial, writable } = virtio;
+    const space = { bytes: config.subarray(0, initial.length), writable, initial };
     const transport = new VirtioTransport(state.struct(VirtioState), virtio.identity, space, wake);
     const pin = pins[intxOf(virtio.slot)]!;
     const device = new VirtioPciFunction(

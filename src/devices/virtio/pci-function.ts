@@ -121,7 +121,8 @@ export class VirtioPciFunction implements PciFunction {
     this.msix.reset();
     this.config.reset();
     this.config.placeBar(virtioBar, barAddress);
-    this.withdrawKicks();
+    // those that are where the guest will want them stay: it takes KVM milliseconds to give one back
+    if (this.state.kickBase !== barAddress + BarLayout.notify) this.withdrawKicks();
     this.updatePin();
   }
 

@@ -6,7 +6,7 @@
  * A device works a queue like this: `pauseKicks`, then `next` until it says -1, then `armKick`, and again while that
  * says false; `complete` for each chain in any order; `flush` after a batch.
  */
-import { Chain } from "./chain.ts";
+import { Chain, maxSegments } from "./chain.ts";
 import { GuestFault } from "./guest-fault.ts";
 import type { GuestWindows } from "./guest-windows.ts";
 import { maxQueueSize } from "./registers.ts";
@@ -214,7 +214,9 @@ export class Virtqueue {
   private walk(head: number): void {
     this.chain.clear();
     let index = head;
-    for (let visited = 0; visited < this.size; visited++) {
+    // a driver's chains are short: the others of a large queue would only take the worker's time
+    const most = Math.min(this.size, maxSegments);
+    for (let visited = 0; visited < most; visited++) {
       if (index >= this.size) throw new GuestFault(`descriptor ${index} of ${this.size}`);
       const at = index * descBytes;
       const link = this.desc.getUint32(at + 12, true);
@@ -226,7 +228,7 @@ export class Virtqueue {
       if ((link & VRING_DESC_F_NEXT) === 0) return;
       index = link >>> 16;
     }
-    throw new GuestFault(`a chain of more than ${this.size} descriptors`);
+    throw new GuestFault(`a chain of more than ${most} descriptors`);
   }
 
   /** The table that the descriptor at `at` refers to; it is the last of its chain (section 2.7.5.3). */

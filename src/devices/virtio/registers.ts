@@ -28,4 +28,4 @@ export const noVector = 0xffff;
 
 /** Most queues of a device, and most entries of a queue here. */
 export const maxQueues = 17;
-export const maxQueueSize = 1024;
+export const maxQueueSize = 32768;

@@ -21,8 +21,9 @@ export interface VirtioIdentity {
 export interface ConfigSpace {
   /** In shared memory. */
   readonly bytes: Uint8Array;
-  /** As long as `bytes`: 1 where the driver may write. */
+  /** As long as `bytes`: 1 where the driver may write, and what is there after a reset. */
   readonly writable: Uint8Array;
+  readonly initial: Uint8Array;
 }
 
 const version1High = 2 ** (Feature.VERSION_1 - 32);
@@ -84,6 +85,8 @@ export class VirtioTransport {
     state.driverFeaturesHigh = 0;
     state.configVector = noVector;
     state.queueSelect = 0;
+    const { bytes, writable, initial } = this.config;
+    for (let at = 0; at < bytes.length; at++) if (writable[at] === 1) bytes[at] = initial[at]!;
     for (const [index, size] of this.identity.queueSizes.entries()) {
       const queue = state.queues.get(index);
       queue.size = size;

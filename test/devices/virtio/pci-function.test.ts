@@ -166,7 +166,7 @@ test("over MMCONFIG a BAR is not served", () => {
   expect(queuesAt(0xd000_0000)).toBe(2);
 });
 
-test("power-on puts the BAR back, decode off, and takes the ioeventfds away", () => {
+test("power-on puts the BAR back, decode off, and takes ioeventfds from elsewhere away", () => {
   move(2, 0xd000_0000);
   bringUp(0xd000_0000);
   rig.underDevice(() => disk.device.interrupt(1, 0));
@@ -180,6 +180,20 @@ test("power-on puts the BAR back, decode off, and takes the ioeventfds away", ()
   expect([queuesAt(barOf(2)), rig.read(barOf(2) + 20, 1), rig.read(barOf(2) + isr, 1)]).toEqual([
     2, 0, 0,
   ]);
+  expect(kicksOf(2)).toEqual([barOf(2) + notify, barOf(2) + notify + 4]);
+});
+
+test("power-on leaves the ioeventfds that are in place where they are", () => {
+  decode(2, true);
+  bringUp(barOf(2));
+  disk.device.transport.handOver.reach(disk.device.transport.handOver.wanted);
+  rig.kickCalls.length = 0;
+
+  disk.device.powerOn(barOf(2));
+  expect(rig.configRead(2, command, 2)).toBe(0);
+  decode(2, true);
+
+  expect(rig.kickCalls).toEqual([]);
   expect(kicksOf(2)).toEqual([barOf(2) + notify, barOf(2) + notify + 4]);
 });
 

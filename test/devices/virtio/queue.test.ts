@@ -427,7 +427,7 @@ test("an avail index that runs backwards is the guest's fault", () => {
 test.each([
   ["no entries", { size: 0 }],
   ["a size that is no power of two", { size: 6 }],
-  ["a size of 2048", { size: 2048 }],
+  ["a size of 65536", { size: 65536 }],
   ["a descriptor table off its alignment", { desc: 0x1008 }],
   ["an avail ring off its alignment", { driver: 0x2001 }],
   ["a used ring off its alignment", { device: 0x3002 }],
@@ -441,6 +441,29 @@ test.each([
   const options = { indirect: true, eventIndex: true, call: () => {} };
 
   expect(() => new Virtqueue(ram.windows, layout, options)).toThrow(GuestFault);
+});
+
+test("a queue of 32768 works, and no chain in it is longer than 1024 descriptors", () => {
+  const size = 32768; // virtio 1.2 section 2.7: the largest
+  const ram = new FakeRam([{ start: 0, length: 0x14_0000 }]);
+  const driver = new Driver(ram, size, 0x1000, 65530);
+  const options = { indirect: false, eventIndex: true, call: () => {}, nextAvail: 65530 };
+  const queue = new Virtqueue(ram.windows, driver.layout, options);
+  for (let i = 0; i < size; i++) driver.offer([{ address: 0x10_0000 + i, length: 1 }]);
+
+  for (let i = 0; i < size; i++) queue.complete(queue.next(), 0);
+  expect(queue.next()).toBe(-1);
+  expect(queue.armKick()).toBe(true);
+  queue.flush();
+  expect(driver.collect().length).toBe(size);
+
+  for (let i = 0; i < 2048; i++) {
+    driver.describe(i, { address: 0x10_0000, length: 0, flags: i < 2047 ? 1 : 0, next: i + 1 });
+  }
+  driver.publish(2000);
+  expect(queue.next()).toBe(2000);
+  driver.publish(0);
+  expect(() => queue.next()).toThrow("a chain of more than 1024 descriptors");
 });
 
 test("rings may end with RAM", () => {

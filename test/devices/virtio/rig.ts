@@ -78,7 +78,11 @@ export class Rig {
     const transport = new VirtioTransport(
       state,
       { type, featuresLow: offered.low, featuresHigh: offered.high, queueSizes: queues },
-      { bytes: Uint8Array.from(config), writable: Uint8Array.from(writable) },
+      {
+        bytes: Uint8Array.from(config),
+        writable: Uint8Array.from(writable),
+        initial: Uint8Array.from(config),
+      },
       () => {
         wakes.count++;
         if (settles) transport.handOver.reach(transport.handOver.wanted);

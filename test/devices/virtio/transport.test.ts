@@ -17,7 +17,11 @@ beforeEach(() => {
   transport = new VirtioTransport(
     state,
     { type: 2, featuresLow: 0x3000_0020, featuresHigh: 0x8000_0001, queueSizes: [256, 1024, 8] },
-    { bytes: Uint8Array.of(1, 2, 3, 4), writable: Uint8Array.of(0, 1, 0, 0) },
+    {
+      bytes: Uint8Array.of(1, 2, 3, 4),
+      writable: Uint8Array.of(0, 1, 0, 0),
+      initial: Uint8Array.of(1, 2, 3, 4),
+    },
     () => wakes++,
   );
   backend = new HandOver(state);
@@ -242,7 +246,7 @@ test("a queue's size can be made smaller, and as large again as offered", () => 
   }
 });
 
-test.each([[[2048]], [[0]], [[100]], [Array(18).fill(8)]])(
+test.each([[[65536]], [[0]], [[100]], [Array(18).fill(8)]])(
   "a device with queues %p is refused",
   (queueSizes) => {
     const { state, identity, config, wake } = transport;
@@ -285,6 +289,16 @@ test("of configuration space the driver writes what it may; beyond it there is n
   expect([0, 1, 2, 3, 4, 4095].map((at) => transport.readConfig(at))).toEqual([
     1, 0x99, 3, 4, 0, 0,
   ]);
+});
+
+test("a reset takes back what the driver wrote to configuration space, and nothing else", () => {
+  transport.writeConfig(1, 0x99);
+  transport.config.bytes[2] = 0x55; // the device's own news
+  run();
+
+  transport.writeStatus(0);
+
+  expect([...transport.config.bytes]).toEqual([1, 2, 0x55, 4]);
 });
 
 test("power-on clears the generation and a broken ring", () => {
