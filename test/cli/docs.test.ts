@@ -47,8 +47,8 @@ test("help lists every option and the keys of those that are built", async () =>
   expect(help).toContain("size=SIZE");
   expect(help).toContain("topology=THREADS:CORES:DIES:PACKAGES");
   expect(help).toMatch(/--device=.*\(not built in this version\)/);
-  expect(help).toContain("bw_size");
-  expect(help).not.toContain("host_mac");
+  expect(help).toContain("host_mac");
+  expect(help).not.toContain("cache_size");
 });
 
 test("help that goes to a pipe has no colours and no blanks at line ends", async () => {

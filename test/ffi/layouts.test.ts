@@ -9,15 +9,19 @@ import { join } from "node:path";
 import { Glob } from "bun";
 import { Open } from "../../src/ffi/file.ts";
 import * as uring from "../../src/ffi/io-uring-abi.ts";
+import type { Request } from "../../src/ffi/ioctl.ts";
 import * as abi from "../../src/ffi/kvm-abi.ts";
 import { Madvise, MapFlag, Prot } from "../../src/ffi/memory.ts";
+import * as net from "../../src/ffi/net-abi.ts";
 import type { Fields, StructType } from "../../src/ffi/struct.ts";
+import * as vhost from "../../src/ffi/vhost-abi.ts";
 
 const headers = [
   ...["stddef", "stdio", "fcntl", "poll", "signal", "termios", "time", "unistd"],
   ...["sys/epoll", "sys/eventfd", "sys/mman", "sys/prctl", "sys/socket", "sys/syscall"],
   ...["sys/timerfd", "sys/un", "linux/kvm"],
   ...["sys/uio", "linux/falloc", "linux/fs", "linux/io_uring"],
+  ...["linux/if", "linux/if_arp", "linux/if_tun", "linux/sockios", "linux/vhost"],
 ];
 
 /** C expressions, each with what our sources say it is. */
@@ -35,6 +39,7 @@ const members: Record<string, string | undefined> = {
   "kvm_vcpu_events.bytes": undefined,
   "kvm_debugregs.bytes": undefined,
   "kvm_xcrs.bytes": undefined,
+  "ifreq.rest": undefined,
 };
 /** Fields that hold more than the one C member that begins there: a union's room, or several members. */
 const wider = ["kvm_run.exit"];
@@ -56,13 +61,18 @@ function claimStruct({ structName, size, align, offsets, fields }: StructType<Fi
   }
 }
 
-const structs = [...Object.values(abi), ...Object.values(uring)].filter(
-  (value) => typeof value === "function",
-);
+const modules = [abi, uring, net, vhost];
+const structs = modules
+  .flatMap((module): unknown[] => Object.values(module))
+  .filter((value): value is StructType<Fields> => typeof value === "function");
 for (const type of structs) claimStruct(type);
-for (const [name, value] of Object.entries(abi)) {
+const isRequest = (value: unknown): value is Request =>
+  typeof value === "object" && value !== null && "code" in value && "name" in value;
+for (const [name, value] of [abi, net, vhost].flatMap((module) =>
+  Object.entries<unknown>(module as Record<string, unknown>),
+)) {
   if (typeof value === "number" || typeof value === "bigint") claims.set(name, Number(value));
-  else if ("code" in value && typeof value.code === "number") claims.set(name, value.code);
+  else if (isRequest(value)) claims.set(name, value.code);
 }
 for (const table of [abi.ExitReason, abi.Cap]) {
   for (const [name, value] of Object.entries(table)) claims.set(name, value);

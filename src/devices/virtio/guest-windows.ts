@@ -27,7 +27,7 @@ export class GuestWindows {
   private readonly views: (DataView | undefined)[] = [];
 
   /** Regions must not overlap. Ranges of RAM that touch in both address spaces should come as one region. */
-  constructor(regions: readonly RamRange[]) {
+  constructor(readonly regions: readonly RamRange[]) {
     this.starts = Float64Array.from(regions, (region) => region.start);
     this.lengths = Float64Array.from(regions, (region) => region.length);
     this.hosts = Float64Array.from(regions, (region) => region.hostAddress);

@@ -41,7 +41,10 @@ export const unbuilt: readonly Unbuilt[] = [
     option: `--disk image_type=${type.toLowerCase()}`,
     asked: (vm: VmConfig) => someDisk(vm, (disk) => disk.image_type === type),
   })),
-  { option: "--net", asked: (vm) => some(vm.net) },
+  { option: "--net iommu=on", asked: (vm) => someNet(vm, (net) => net.iommu) },
+  { option: "--net vhost_user=on", asked: (vm) => someNet(vm, (net) => net.vhost_user) },
+  { option: "--net socket=", asked: (vm) => someNet(vm, (net) => net.vhost_socket !== undefined) },
+  { option: "--net pci_segment=", asked: (vm) => someNet(vm, (net) => net.pci_segment > 0) },
   { option: "--rng iommu=on", asked: (vm) => vm.rng.iommu },
   { option: "--fs", asked: (vm) => some(vm.fs) },
   { option: "--pmem", asked: (vm) => some(vm.pmem) },
@@ -58,6 +61,10 @@ export const unbuilt: readonly Unbuilt[] = [
     asked: (vm) => vm.memory.hotplug_method === "VirtioMem",
   },
 ];
+
+type Net = NonNullable<VmConfig["net"]>[number];
+
+const someNet = (vm: VmConfig, asked: (net: Net) => boolean): boolean => (vm.net ?? []).some(asked);
 
 type Disk = NonNullable<VmConfig["disks"]>[number];
 

@@ -1,6 +1,7 @@
 /** The backends, by kind: what an I/O worker runs for each device. */
 import { BlockBackend } from "../../devices/virtio/block.ts";
 import { EntropyBackend } from "../../devices/virtio/entropy.ts";
+import { NetBackend } from "../../devices/virtio/net.ts";
 import type { BackendFactory } from "./host.ts";
 
 export const createBackend: BackendFactory = (host, { spec, config, counters }) => {
@@ -10,5 +11,7 @@ export const createBackend: BackendFactory = (host, { spec, config, counters }) 
       return new BlockBackend(backend.spec, host, config, counters);
     case "entropy":
       return new EntropyBackend(backend.spec, host, counters);
+    case "net":
+      return new NetBackend(backend.spec, host, config, counters, spec.kickFds);
   }
 };

@@ -4,12 +4,14 @@ import type { BootConfig } from "../config/vm.ts";
 import type { Owned } from "../owned.ts";
 import { openDisk } from "./disks.ts";
 import { openEntropy } from "./entropy.ts";
+import { openNet } from "./nets.ts";
 import type { VirtioDevice } from "./spec.ts";
 
 /** Opens every device; what that opens is `owned`. Throws ConfigError naming the option. */
 export function openDevices(config: BootConfig, owned: Owned): VirtioDevice[] {
   const devices: VirtioDevice[] = [
     ...(config.disks ?? []).map((disk, index) => openDisk(disk, index, owned)),
+    ...(config.net ?? []).map((net, index) => openNet(net, index, owned)),
     openEntropy(config.rng, owned),
   ];
   refuseTwins(devices);

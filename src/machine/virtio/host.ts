@@ -158,6 +158,17 @@ export class VirtioDeviceHost implements BackendHost {
     }
   }
 
+  callFd(index: number): number | undefined {
+    const { device, lock, spec } = this.plugged;
+    lock.acquire();
+    try {
+      if (device.msix?.enabled !== true) return undefined;
+      return spec.callFds?.[this.#queues[index]!.vector];
+    } finally {
+      lock.release();
+    }
+  }
+
   configChanged(): void {
     const { device, lock } = this.plugged;
     locked(lock, () => device.configChanged());

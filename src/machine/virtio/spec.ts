@@ -4,6 +4,7 @@ import { choreRingBytes } from "../../devices/chores/chore-ring.ts";
 import type { ChoreSpec } from "../../devices/chores/chores.ts";
 import type { BlockSpec } from "../../devices/virtio/block-config.ts";
 import type { EntropySpec } from "../../devices/virtio/entropy-config.ts";
+import type { NetSpec } from "../../devices/virtio/net-config.ts";
 import type { VirtioIdentity, VirtioTransport } from "../../devices/virtio/transport.ts";
 import { ConfigError } from "../../exit-codes.ts";
 import { createEventfd } from "../../ffi/eventfd.ts";
@@ -13,7 +14,8 @@ import type { Owned } from "../owned.ts";
 /** What moves the data, by device type. */
 export type BackendSpec =
   | { readonly kind: "block"; readonly spec: BlockSpec }
-  | { readonly kind: "entropy"; readonly spec: EntropySpec };
+  | { readonly kind: "entropy"; readonly spec: EntropySpec }
+  | { readonly kind: "net"; readonly spec: NetSpec };
 
 /** Room for what a device counts, in doubles. */
 export const counterCount = 16;
@@ -37,6 +39,8 @@ export interface VirtioDevice {
 export interface WiredVirtio extends VirtioDevice {
   /** An eventfd a queue: the driver's kicks. */
   readonly kickFds: readonly number[];
+  /** An eventfd a vector, where the transport has vectors: one for changes of configuration, and one a queue. */
+  readonly callFds?: readonly number[];
   readonly chores?: ChoreSpec;
 }
 
@@ -48,6 +52,8 @@ export function createChores(owned: Owned): ChoreSpec {
 /** A device's registers, as its backend's host sees them, whatever the transport. Under the device's lock. */
 export interface VirtioFront {
   readonly transport: VirtioTransport;
+  /** The vectors, where the transport has them. */
+  readonly msix?: { readonly enabled: boolean };
   /** Tells the driver: `cause` is a bit of the ISR, `vector` the register of the queue or the configuration. */
   interrupt(cause: number, vector: number): void;
   /** Configuration space has changed: the driver is told. */

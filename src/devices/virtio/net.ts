@@ -1,0 +1,231 @@
+/**
+ * The network device's backend (virtio 1.2 section 5.1): pairs of queues between a tap and the guest, the control queue,
+ * and what its commands change.
+ */
+import { armTimerfd, createTimerfd, Epoll } from "../../ffi/epoll.ts";
+import { drainEventfd } from "../../ffi/eventfd.ts";
+import { close } from "../../ffi/file.ts";
+import { readVector, writeVector } from "../../ffi/file-vector.ts";
+import { errnoName } from "../../ffi/libc.ts";
+import { type TapCalls, tapCalls } from "../../ffi/tap.ts";
+import type { Backend, BackendHost } from "./backend.ts";
+import { NetCounters, NetFeature, type NetSpec, VirtioNetConfig } from "./net-config.ts";
+import { type ControlTarget, NetControlQueue } from "./net-control.ts";
+import { macNumber, NetFilter } from "./net-filter.ts";
+import { guestOffloads, longestPacket, tapOffloads } from "./net-offloads.ts";
+import { type PairParts, type QueuePair, TapPair } from "./net-pair.ts";
+import { discardFrames, type ReceiveParts } from "./net-receive.ts";
+import type { TransmitParts } from "./net-transmit.ts";
+import { VhostPair } from "./net-vhost.ts";
+import type { Virtqueue } from "./queue.ts";
+import { RateLimiter } from "./rate-limiter.ts";
+
+/** Receive and transmit queues go by turns; the control queue comes after the last pair that can be used. */
+const transmitQueue = 1;
+/** Pairs that have queues, pairs in use; the link is gone; whether the driver is ready; low feature bits accepted. */
+const [usable, inUse, gone, started, accepted] = [0, 1, 2, 3, 4];
+
+/** What is called of the kernel, for those who listen. */
+export interface NetCalls extends TapCalls {
+  readonly readVector: typeof readVector;
+  readonly writeVector: typeof writeVector;
+}
+const netCalls: NetCalls = { ...tapCalls, readVector, writeVector };
+
+export class NetBackend implements Backend, ControlTarget, PairParts {
+  readonly filter = new NetFilter();
+  readonly receive: ReceiveParts;
+  readonly transmit: TransmitParts;
+  readonly pairs: readonly QueuePair[];
+  private readonly controls: (NetControlQueue | undefined)[] = [undefined];
+  private readonly state = new Uint32Array(5);
+  /** By pair: the driver has enabled its queues (1). One more, which it never has. */
+  private readonly present: Uint8Array;
+  /** Goes off when it is time to go on with what had its turn. */
+  private readonly timer = createTimerfd();
+
+  /** `config` is configuration space in shared memory, `counters` where to count, `kickFds` an eventfd a queue. */
+  constructor(
+    readonly spec: NetSpec,
+    readonly host: BackendHost,
+    readonly config: Uint8Array,
+    readonly counters: Float64Array = new Float64Array(NetCounters.length),
+    kickFds: readonly number[] = [],
+    readonly calls: NetCalls = netCalls,
+  ) {
+    const lost = () => this.lost();
+    const limiter = (limit: NetSpec["receiveLimit"], resume: (pair: QueuePair) => void) =>
+      new RateLimiter(limit, host, () => this.guarded(() => this.pairs.forEach(resume)));
+    const { filter } = this;
+    this.receive = {
+      ...{ filter, counters, lost, read: calls.readVector },
+      limiter: limiter(spec.receiveLimit, (pair) => pair.receive()),
+    };
+    this.transmit = {
+      ...{ counters, lost, write: calls.writeVector },
+      limiter: limiter(spec.transmitLimit, (pair) => pair.transmit()),
+    };
+    this.present = new Uint8Array(spec.taps.length + 1);
+    this.pairs = spec.taps.map((tap, index) => {
+      const vhost = spec.vhosts[index];
+      if (vhost === undefined) return new TapPair(tap, this);
+      return new VhostPair(vhost, tap, host, index * 2, kickFds.slice(index * 2, index * 2 + 2));
+    });
+    this.filter.reset(this.ownMac);
+    host.watch(this.timer, Epoll.in, () => {
+      drainEventfd(this.timer);
+      this.guarded(() => this.goOn());
+    });
+  }
+
+  start(queues: readonly (Virtqueue | undefined)[], features: bigint): void {
+    const { state } = this;
+    const low = Number(features & 0xffff_ffffn);
+    const has = (bit: number) => (low & (1 << bit)) !== 0;
+    state[accepted] = low;
+    state[started] = 1;
+    state[usable] = has(NetFeature.MQ) ? this.pairs.length : 1;
+    state[inUse] = 1;
+    if (state[gone] === 1) this.showLink();
+    const control = has(NetFeature.CTRL_VQ) ? queues[2 * state[usable]!] : undefined;
+    this.controls[0] = control && new NetControlQueue(control, low, this);
+    for (let index = 0; index < state[usable]!; index++) {
+      const [receive, transmit] = [queues[2 * index], queues[2 * index + transmitQueue]];
+      this.present[index] = receive && transmit ? 1 : 0;
+      if (!receive || !transmit) continue;
+      const mergeable = has(NetFeature.MRG_RXBUF);
+      this.pairs[index]!.start({ receive, transmit, features, mergeable });
+    }
+    for (let index = 1; index < this.pairs.length; index++) this.attach(index, false);
+    if (!this.setOffloads(low & guestOffloads)) {
+      this.host.warn("the tap takes no offloads; the guest receives without them");
+    }
+    discardFrames(this.spec.taps[0]!, this.calls.readVector);
+    this.pairs[0]!.run();
+  }
+
+  kicked(index: number): void {
+    const { state, pairs } = this;
+    if (state[started] === 0) return;
+    try {
+      if (index === 2 * state[usable]!) this.command();
+      else if (index % 2 === transmitQueue) pairs[(index - 1) / 2]?.transmit();
+      else pairs[index / 2]?.receive();
+    } catch (error) {
+      this.halt();
+      throw error;
+    }
+  }
+
+  /** Frames move by single system calls: none is ever in flight when nobody works. */
+  stop(): boolean {
+    this.state[started] = 0;
+    this.controls[0] = undefined;
+    for (const pair of this.pairs) pair.stop();
+    this.receive.limiter.cancel();
+    this.transmit.limiter.cancel();
+    armTimerfd(this.timer, 0);
+    this.setMac(Uint8Array.from(this.spec.mac));
+    this.filter.reset(this.ownMac);
+    return true;
+  }
+
+  close(): void {
+    for (const pair of this.pairs) pair.close();
+    this.receive.limiter.close();
+    this.transmit.limiter.close();
+    this.host.unwatch(this.timer);
+    close(this.timer);
+  }
+
+  setMac(mac: Uint8Array): void {
+    for (let i = 0; i < mac.length; i++) Atomics.store(this.config, i, mac[i]!);
+    this.filter.mac = this.ownMac;
+  }
+
+  setPairs(count: number): boolean {
+    const { state } = this;
+    if (count > state[usable]! || this.present.indexOf(0) < count) return false;
+    for (let index = state[inUse]!; index < count; index++) {
+      this.attach(index, true);
+      this.pairs[index]!.run();
+    }
+    for (let index = count; index < state[inUse]!; index++) {
+      this.pairs[index]!.rest();
+      this.attach(index, false);
+    }
+    const before = state[inUse]!;
+    state[inUse] = count;
+    // what the driver did there so far went unheard
+    for (let index = before; index < count; index++) {
+      this.pairs[index]!.receive();
+      this.pairs[index]!.transmit();
+    }
+    return true;
+  }
+
+  setOffloads(bits: number): boolean {
+    if ((bits & ~(this.state[accepted]! & guestOffloads)) !== 0) return false;
+    const { taps, mtu } = this.spec;
+    const longest = longestPacket(bits, mtu);
+    for (const pair of this.pairs) pair.expect(longest);
+    return this.calls.setOffload(taps[0]!, tapOffloads(bits)) === 0;
+  }
+
+  again(): void {
+    armTimerfd(this.timer, 1); // a moment that has passed: after what else is ready
+  }
+
+  halt(): void {
+    this.state[started] = 0;
+    for (const pair of this.pairs) pair.rest();
+  }
+
+  private guarded(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.halt();
+      throw error;
+    }
+  }
+
+  private command(): void {
+    if (this.controls[0]?.work() === false) this.again();
+  }
+
+  private goOn(): void {
+    if (this.state[started] === 0) return;
+    this.command();
+    for (const pair of this.pairs) pair.goOn();
+  }
+
+  private get ownMac(): number {
+    const { buffer, byteOffset } = this.config;
+    const view = new DataView(buffer, byteOffset);
+    return macNumber(view.getUint32(0, true), view.getUint16(4, true));
+  }
+
+  /** A tap of one queue has nothing to be attached to. */
+  private attach(index: number, attached: boolean): void {
+    const result = this.calls.setAttached(this.spec.taps[index]!, attached);
+    if (result < 0) {
+      const what = attached ? "attached" : "detached";
+      this.host.warn(`queue ${index} of the tap could not be ${what}: ${errnoName(-result)}`);
+    }
+  }
+
+  /** The tap was deleted: the guest sees the cable pulled. */
+  private lost(): void {
+    if (this.state[gone] === 1) return;
+    this.state[gone] = 1;
+    this.host.warn("the tap is gone; the link is down");
+    this.showLink();
+    this.host.configChanged();
+  }
+
+  private showLink(): void {
+    const { status } = VirtioNetConfig.offsets;
+    Atomics.store(this.config, status, 0);
+  }
+}

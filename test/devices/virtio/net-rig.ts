@@ -1,0 +1,259 @@
+/** A network device of a test: the backend under test on a real tap, and a driver's half for each queue. */
+import type { BackendHost } from "../../../src/devices/virtio/backend.ts";
+import { NetBackend, type NetCalls } from "../../../src/devices/virtio/net.ts";
+import {
+  NetCounters,
+  type NetSpec,
+  netConfig,
+  netFeatures,
+} from "../../../src/devices/virtio/net-config.ts";
+import { Virtqueue } from "../../../src/devices/virtio/queue.ts";
+import { close } from "../../../src/ffi/file.ts";
+import { readVector, writeVector } from "../../../src/ffi/file-vector.ts";
+import { bringUp } from "../../../src/ffi/interface.ts";
+import { attachTap, openTun, setVirtioHeader, tapCalls } from "../../../src/ffi/tap.ts";
+import { NetworkNamespace, PacketSocket } from "../../network/namespace.ts";
+import { type Buffer as Buf, Driver } from "./driver.ts";
+import { FakeRam } from "./fake-ram.ts";
+import { TestWorker } from "./worker.ts";
+
+/** virtio_net_hdr_v1: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset, num_buffers (virtio 1.2, 5.1.6). */
+export const headerBytes = 12;
+export const guestMac = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
+const ringsAt = 0x1000;
+const ringBytes = 0x8000;
+const buffersAt = 0x20_0000;
+const ramBytes = 0x100_0000;
+
+export interface RigOptions extends Partial<Omit<NetSpec, "taps" | "vhosts">> {
+  readonly pairs?: number;
+  /** Bits the driver accepts, of those offered; all if absent. */
+  readonly features?: number;
+  readonly eventIndex?: boolean;
+  readonly calls?: Partial<NetCalls>;
+  /** Do not start the device. */
+  readonly idle?: boolean;
+}
+
+export interface Received {
+  readonly header: DataView;
+  readonly frame: Uint8Array;
+  /** Bytes that the device wrote into each buffer of the frame. */
+  readonly lengths: readonly number[];
+}
+
+export class NetRig implements BackendHost {
+  readonly namespace = new NetworkNamespace();
+  readonly worker = new TestWorker();
+  readonly ram = new FakeRam([{ start: 0, length: ramBytes }]);
+  readonly spec: NetSpec;
+  readonly backend: NetBackend;
+  readonly config: Uint8Array;
+  readonly counters = new Float64Array(NetCounters.length);
+  readonly host: PacketSocket;
+  readonly tap: string;
+  readonly drivers: Driver[] = [];
+  readonly queues: Virtqueue[] = [];
+  /** Calls of each queue. */
+  readonly calls: number[] = [];
+  /** What the tap was told, in order. */
+  readonly told: string[] = [];
+  readonly features: number;
+  readonly #eventIndex: boolean;
+  #place = buffersAt;
+  /** Addresses of the receive buffers, by queue and head. */
+  readonly #posted = new Map<string, readonly Buf[]>();
+
+  constructor(options: RigOptions = {}) {
+    const { pairs = 1, features, eventIndex = false, calls = {}, idle = false, ...rest } = options;
+    const taps: number[] = [];
+    this.tap = "tap0";
+    this.namespace.run(() => {
+      for (let i = 0; i < pairs; i++) {
+        taps.push(openTun());
+        attachTap(taps[i]!, this.tap, pairs > 1);
+        setVirtioHeader(taps[i]!, headerBytes);
+      }
+      bringUp(this.tap);
+    });
+    this.host = this.namespace.run(() => new PacketSocket(this.tap));
+    this.spec = {
+      ...{ taps, mac: guestMac, mtu: 0, queueSize: 64, tso: true, ufo: true, csum: true },
+      ...{ vhosts: [], ...rest },
+    };
+    this.features = features ?? netFeatures(this.spec);
+    this.#eventIndex = eventIndex;
+    const initial = netConfig(this.spec);
+    this.config = new Uint8Array(new SharedArrayBuffer(initial.length));
+    this.config.set(initial);
+    const recorded = {
+      ...{ readVector, writeVector },
+      setOffload: (fd: number, flags: number) => {
+        this.told.push(`offload ${flags}`);
+        return tapCalls.setOffload(fd, flags);
+      },
+      setAttached: (fd: number, attached: boolean) => {
+        this.told.push(`${attached ? "attach" : "detach"} ${taps.indexOf(fd)}`);
+        return tapCalls.setAttached(fd, attached);
+      },
+      ...calls,
+    };
+    this.backend = new NetBackend(this.spec, this, this.config, this.counters, [], recorded);
+    if (!idle) this.start();
+  }
+
+  /** The driver takes the device into use, with fresh rings, and kicks every queue. */
+  start(): void {
+    this.drivers.length = 0;
+    this.queues.length = 0;
+    this.#posted.clear();
+    const count = 2 * this.spec.taps.length + 1;
+    for (let i = 0; i < count; i++) {
+      const at = ringsAt + i * ringBytes;
+      this.ram.bytes(at, ringBytes).fill(0);
+      const driver = new Driver(this.ram, this.spec.queueSize, at);
+      const call = () => this.call(i);
+      const options = { indirect: true, eventIndex: this.#eventIndex, call };
+      this.drivers.push(driver);
+      this.queues.push(new Virtqueue(this.ram.windows, driver.layout, options));
+      this.calls[i] = 0;
+    }
+    this.backend.start(this.queues, BigInt(this.features));
+    for (let i = 0; i < count; i++) this.backend.kicked(i);
+  }
+
+  get controlQueue(): number {
+    const multiQueue = (this.features & (1 << 22)) !== 0;
+    return multiQueue ? 2 * this.spec.taps.length : 2;
+  }
+
+  /** A place for `length` bytes in guest memory; places come round again. */
+  room(length: number): number {
+    if (this.#place + length > ramBytes) this.#place = buffersAt;
+    const place = this.#place;
+    this.#place += length;
+    return place;
+  }
+
+  /** Offers receive buffers, each a chain of segments of so many bytes, and kicks. */
+  post(chains: readonly (readonly number[])[], pair = 0, kick = true): void {
+    for (const lengths of chains) {
+      const buffers = lengths.map((length) => {
+        const address = this.room(length);
+        this.ram.bytes(address, length).fill(0xee);
+        return { address, length, write: true };
+      });
+      const head = this.drivers[2 * pair]!.offer(buffers);
+      this.#posted.set(`${pair}/${head}`, buffers);
+    }
+    if (kick) this.backend.kicked(2 * pair);
+  }
+
+  /** Frames that the device has given to the driver. */
+  received(pair = 0): Received[] {
+    const frames: Received[] = [];
+    let bytes: number[] = [];
+    let lengths: number[] = [];
+    let left = 0;
+    for (const { head, written } of this.drivers[2 * pair]!.collect()) {
+      const buffers = this.#posted.get(`${pair}/${head}`)!;
+      const all = buffers.flatMap(({ address, length }) => [...this.ram.bytes(address, length)]);
+      if (left === 0) left = (all[10] ?? 0) + (all[11] ?? 0) * 256;
+      bytes.push(...all.slice(0, written));
+      lengths.push(written);
+      if (--left > 0) continue;
+      const data = Uint8Array.from(bytes);
+      const header = new DataView(data.buffer, 0, headerBytes);
+      frames.push({ header, frame: data.subarray(headerBytes), lengths });
+      [bytes, lengths] = [[], []];
+    }
+    if (left > 0) throw new Error("test: a frame without its end");
+    return frames;
+  }
+
+  /** Offers a frame to send; its header is zero if not given. `cut`: lengths of its segments, the last takes the rest. */
+  offer(
+    frame: Uint8Array,
+    header: Uint8Array = new Uint8Array(headerBytes),
+    cut: readonly number[] = [],
+    pair = 0,
+  ): number {
+    const data = Uint8Array.of(...header, ...frame);
+    const address = this.room(data.length);
+    this.ram.bytes(address, data.length).set(data);
+    const buffers: Buf[] = [];
+    let at = 0;
+    for (const length of cut) {
+      buffers.push({ address: address + at, length });
+      at += length;
+    }
+    buffers.push({ address: address + at, length: data.length - at });
+    return this.drivers[2 * pair + 1]!.offer(buffers);
+  }
+
+  send(frame: Uint8Array, header?: Uint8Array, cut?: readonly number[], pair = 0): void {
+    this.offer(frame, header, cut, pair);
+    this.backend.kicked(2 * pair + 1);
+  }
+
+  /** What came out of the tap. */
+  arrived(): Uint8Array[] {
+    const frames: Uint8Array[] = [];
+    for (let frame = this.host.receive(); frame; frame = this.host.receive()) frames.push(frame);
+    return frames;
+  }
+
+  /** Sends a command on the control queue: its ack, or -1 if the device wrote none. */
+  command(...bytes: number[]): number {
+    return this.commandIn([bytes.length], ...bytes);
+  }
+
+  /** The same, in segments of so many bytes. */
+  commandIn(cut: readonly number[], ...bytes: number[]): number {
+    const driver = this.drivers[this.controlQueue]!;
+    const address = this.room(bytes.length + 1);
+    const ackAt = address + bytes.length;
+    this.ram.bytes(address, bytes.length).set(bytes);
+    this.ram.bytes(ackAt, 1)[0] = 0xee;
+    let at = address;
+    const buffers: Buf[] = cut.map((length) => ({ address: (at += length) - length, length }));
+    driver.offer([...buffers, { address: ackAt, length: 1, write: true }]);
+    this.backend.kicked(this.controlQueue);
+    const [used] = driver.collect();
+    const ack = this.ram.bytes(ackAt, 1)[0]!;
+    return used?.written === 1 ? ack : -1;
+  }
+
+  /** Lets the worker do all that it can do now. */
+  settle(): void {
+    this.worker.settle();
+  }
+
+  watch(fd: number, events: number, ready: (events: number) => void): void {
+    this.worker.watch(fd, events, ready);
+  }
+  unwatch(fd: number): void {
+    this.worker.unwatch(fd);
+  }
+  call(index: number): void {
+    this.calls[index]!++;
+  }
+  configChanged(): void {
+    this.worker.configChanged();
+  }
+  chores(): never {
+    throw new Error("test: a network device has no chores");
+  }
+  warn(text: string): void {
+    this.worker.warn(text);
+  }
+
+  [Symbol.dispose](): void {
+    this.backend.stop();
+    this.backend.close();
+    this.worker.close();
+    this.host.close();
+    for (const tap of this.spec.taps) close(tap);
+    this.namespace[Symbol.dispose]();
+  }
+}
