@@ -19,7 +19,9 @@ export function createApi(vmm: Vmm, more: Readonly<Record<string, Operation>> = 
   for (const [name, operation] of Object.entries(table)) {
     app.on(operation.method, base + name, async (c) => {
       const text = await c.req.text();
-      const context = { vmm, fds: c.env.fds, signal: c.req.raw.signal };
+      const { signal, url } = c.req.raw;
+      const query = new URL(url).searchParams;
+      const context = { vmm, fds: c.env.fds, signal, query, accept: c.req.header("accept") ?? "" };
       return run(name, operation, context, text);
     });
   }

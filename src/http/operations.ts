@@ -19,7 +19,9 @@ import type { ObjectSchema } from "../machine/config/shape.ts";
 import { complete, type VmConfig, VmConfigSchema } from "../machine/config/vm.ts";
 import { VmmError } from "../machine/vmm/errors.ts";
 import type { Vmm } from "../machine/vmm/vmm.ts";
+import { waitFor } from "../machine/vmm/wait.ts";
 import { ApiError } from "./errors.ts";
+import { eventsResponse } from "./events.ts";
 import { vmInfo } from "./info.ts";
 import type { Descriptors } from "./socket-server.ts";
 
@@ -30,6 +32,8 @@ export interface Context {
   readonly fds: Descriptors;
   /** Aborted when the client goes. */
   readonly signal: AbortSignal;
+  readonly query: URLSearchParams;
+  readonly accept: string;
 }
 
 export interface Operation {
@@ -39,6 +43,8 @@ export interface Operation {
   readonly body?: ObjectSchema;
   /** The status of success where it is not 204, or 200 with what `run` gives. */
   readonly emptyStatus?: number;
+  /** Its query parameters and what they mean. */
+  readonly query?: Readonly<Record<string, string>>;
   /** What it answers, for the documents. */
   readonly reply?: ObjectSchema;
   readonly run: (context: Context, body: never) => unknown;
@@ -161,6 +167,35 @@ export const operations: Readonly<Record<string, Operation>> = {
       if (vmm.guest) throw hotPlug();
       return vmm.edit((config) => without(config, id));
     },
+  }),
+  "vm.wait": operation({
+    ...{ method: "put", summary: "Wait until something has happened to the guest" },
+    body: v.object({
+      for: v.picklist(["userspace", "login", "exit"]),
+      timeout_ms: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0))),
+    }),
+    run: ({ vmm, signal }, { for: goal, timeout_ms: timeoutMs }) => {
+      if (vmm.state === "None") throw new VmmError("absent", "There is no VM; create one first");
+      return waitFor(vmm.events, goal, timeoutMs, signal);
+    },
+  }),
+  events: operation({
+    ...{ method: "get", summary: "What has happened and what happens, as NDJSON or SSE" },
+    query: {
+      follow: "false: end with what has happened so far",
+      after: "The number of the last event that the client has",
+    },
+    run: ({ vmm, signal, query, accept }) => {
+      const after = Number(query.get("after") ?? "0");
+      if (!Number.isSafeInteger(after)) throw new ApiError(400, "after: expected a number");
+      const follow = query.get("follow") !== "false";
+      const sse = accept.includes("text/event-stream");
+      return eventsResponse(vmm.events, { sse, follow, after }, signal);
+    },
+  }),
+  "openapi.json": operation({
+    ...{ method: "get", summary: "This document" },
+    run: async () => (await import("./openapi.ts")).openApi(operations),
   }),
   "vm.resize": operation({
     ...{ method: "put", summary: "Change the number of vCPUs or the RAM" },
