@@ -81,6 +81,19 @@ export class ByteRing implements ByteSource {
     Atomics.add(this.#header, readIndex, count);
   }
 
+  /**
+   * A copy of the last `count` bytes that were written, taken or not; at most half the ring, so that a writer does not
+   * come over them meanwhile. Where less was ever written there are zeroes in front.
+   */
+  recent(count: number): Uint8Array {
+    const written = Atomics.load(this.#header, writtenIndex);
+    const length = Math.min(count, this.size / 2);
+    return Uint8Array.from(
+      { length },
+      (_, i) => this.bytes[(written - length + i) & (this.size - 1)]!,
+    );
+  }
+
   /** The consumer goes to sleep: false when a byte came in the meantime, and it must look again. */
   sleep(): boolean {
     Atomics.store(this.#header, waitingIndex, 1);

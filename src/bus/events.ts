@@ -27,9 +27,11 @@ export const EventKind = {
   stopped: 11,
   /** A device has its first chore: text = the device's id. The machine starts the thread. */
   choresWanted: 12,
+  /** The guest's kernel has panicked: a = what it told (see `PvpanicEvent`). */
+  guestPanic: 13,
 } as const;
 
 /** Who asked for a reset. */
-export const ResetSource = { i8042: 1, acpi: 2, tripleFault: 3 } as const;
+export const ResetSource = { i8042: 1, acpi: 2, tripleFault: 3, watchdog: 4 } as const;
 
 export const LogLevel = { error: 0, warn: 1, info: 2, debug: 3, trace: 4 } as const;

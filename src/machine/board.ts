@@ -16,6 +16,7 @@ import { I8042, I8042State } from "../devices/legacy/i8042.ts";
 import { Ioapic, IoapicPin, IoapicState } from "../devices/legacy/ioapic.ts";
 import { PmTimer, PmTimerState } from "../devices/legacy/pm-timer.ts";
 import { Serial, SerialState } from "../devices/legacy/serial.ts";
+import { Watchdog, WatchdogState, watchdogPorts } from "../devices/legacy/watchdog.ts";
 import { systemClock } from "../ffi/clock.ts";
 import { armTimerfd } from "../ffi/epoll.ts";
 import { signalEventfd } from "../ffi/eventfd.ts";
@@ -33,6 +34,8 @@ export interface Board {
   readonly mmio: MmioBus;
   readonly serial: { readonly device: Serial; readonly lock: Lock } | undefined;
   readonly cmos: { readonly device: Cmos; readonly lock: Lock };
+  /** Absent without `--watchdog`. */
+  readonly watchdog: { readonly device: Watchdog; readonly lock: Lock } | undefined;
   readonly virtio: readonly VirtioFunction[];
   /** Puts every device back to its power-on state. No vCPU may run, and every backend stands still. */
   reset(): void;
@@ -97,7 +100,13 @@ export function buildBoard(spec: MachineSpec, events: EventRing): Board {
   const pmTimer = new PmTimer(state.struct(PmTimerState), clock);
   ports.map("PM timer", Port.pmTimer, 4, pmTimer);
 
-  const pci = buildPci(spec, state, { device: ioapic, lock: ioapicLock }, routing, generation);
+  const watchdog = buildWatchdog(spec, state, events);
+  if (watchdog) {
+    ports.map("watchdog", Port.watchdog, watchdogPorts, watchdog.device, watchdog.lock);
+  }
+
+  const ioapicSide = { device: ioapic, lock: ioapicLock };
+  const pci = buildPci(spec, state, ioapicSide, routing, generation, events);
   ports.map("PCI configuration", Port.pciConfig, 8, pci.configPorts);
   mmio.map("MMCONFIG", MemoryMap.mmconfig, MemoryMap.mmconfigSize, pci.mmconfig);
 
@@ -113,12 +122,14 @@ export function buildBoard(spec: MachineSpec, events: EventRing): Board {
     { device: ioapic, lock: ioapicLock },
   ];
   if (serial) resettable.unshift({ device: serial, lock: serialLock });
+  if (watchdog) resettable.push(watchdog);
 
   return {
     ports,
     mmio,
     serial: serial && { device: serial, lock: serialLock },
     cmos: { device: cmos, lock: cmosLock },
+    watchdog,
     virtio: pci.functions,
     reset() {
       pci.reset();
@@ -136,6 +147,20 @@ export function buildBoard(spec: MachineSpec, events: EventRing): Board {
     expectFirstEntry: () => Atomics.store(firstEntry, 0, 1),
     takeFirstEntry: () => Atomics.exchange(firstEntry, 0, 0) === 1,
   };
+}
+
+/** It has a timer if it was asked for. */
+function buildWatchdog(
+  spec: MachineSpec,
+  state: SharedState,
+  events: EventRing,
+): Board["watchdog"] {
+  const { watchdogTimerFd: fd } = spec;
+  if (fd === undefined) return undefined;
+  const timer = { arm: (deadlineNs: number) => armTimerfd(fd, deadlineNs) };
+  const lock = state.lock();
+  const device = new Watchdog(state.struct(WatchdogState), events, systemClock, timer);
+  return { device, lock };
 }
 
 /** Runs a device's function under its lock. */

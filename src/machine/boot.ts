@@ -12,6 +12,7 @@ import { buildMpTable } from "../firmware/mp-table.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import { Gsi, MemoryMap, Port, resetValue } from "./memory-map.ts";
 import { intxOf } from "./pci.ts";
+import { describeWatchdog } from "./watchdog.ts";
 
 /** An open file of the user's: `fd` belongs to the holder. */
 export interface InputFile {
@@ -47,6 +48,7 @@ export interface BootPlan {
   /** APIC ids, those present at boot first. */
   readonly cpus: readonly { readonly apicId: number; readonly enabled: boolean }[];
   readonly serial: boolean;
+  readonly watchdog?: boolean;
 }
 
 const IOAPIC_ID = 0;
@@ -127,6 +129,7 @@ function acpiTables(plan: BootPlan): ReturnType<typeof buildAcpi> {
     sleepStatusPort: Port.sleepStatus,
     reset: { port: Port.reset, value: resetValue },
     pmTimerPort: Port.pmTimer,
+    ...(plan.watchdog ? { watchdog: describeWatchdog(Port.watchdog) } : {}),
     pci: [
       {
         segment: 0,

@@ -18,7 +18,7 @@ import { createBackend } from "./virtio/backends.ts";
 import { VirtioDeviceHost } from "./virtio/host.ts";
 import { Watcher } from "./watcher.ts";
 
-const [wakeToken, rtcToken, serialToken, watcherToken] = [0, 1, 16, 64];
+const [wakeToken, rtcToken, watchdogToken, serialToken, watcherToken] = [0, 1, 2, 16, 64];
 /** Output is written in pieces of what came in this time. */
 const coalesceMs = 1;
 /** Windows on guest RAM keep the collector from running by itself: it is run after so many wake-ups (0.16 ms). */
@@ -64,6 +64,8 @@ class IoThread {
     this.#epoll.add(spec.ioWakeFd, Epoll.in, wakeToken);
     this.#parked.add(spec.ioWakeFd, Epoll.in, wakeToken);
     this.#epoll.add(spec.rtcTimerFd, Epoll.in, rtcToken);
+    const { watchdogTimerFd } = spec;
+    if (watchdogTimerFd !== undefined) this.#epoll.add(watchdogTimerFd, Epoll.in, watchdogToken);
     this.#console = this.#openConsole();
     this.#watcher = new Watcher(this.#epoll, watcherToken);
     this.#virtio = this.#openVirtio();
@@ -124,6 +126,10 @@ class IoThread {
     } else if (token === rtcToken) {
       drainEventfd(this.spec.rtcTimerFd);
       const { device, lock } = this.#board.cmos;
+      locked(lock, () => device.timerExpired());
+    } else if (token === watchdogToken) {
+      drainEventfd(this.spec.watchdogTimerFd!);
+      const { device, lock } = this.#board.watchdog!;
       locked(lock, () => device.timerExpired());
     } else if (token >= watcherToken) {
       this.#watcher.handle(token, events);

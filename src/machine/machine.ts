@@ -5,6 +5,7 @@
 
 import { EventRing, type MachineEvent } from "../bus/event-ring.ts";
 import { EventKind, LogLevel } from "../bus/events.ts";
+import type { Watchdog } from "../devices/legacy/watchdog.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import { createTimerfd } from "../ffi/epoll.ts";
 import { createEventfd } from "../ffi/eventfd.ts";
@@ -12,17 +13,18 @@ import { signalMsi } from "../ffi/kvm.ts";
 import { type Board, buildBoard, locked, stateBytes } from "./board.ts";
 import { type BootPlan, openInput, prepareBoot } from "./boot.ts";
 import type { BootConfig } from "./config/vm.ts";
+import { lastLines } from "./console/last-lines.ts";
 import { openConsole } from "./console/open.ts";
 import { apicId } from "./cpuid.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { openHostKvm } from "./kvm-host.ts";
 import { Owned } from "./owned.ts";
 import { createBacking } from "./ram-backing.ts";
-import { type MachineSpec, ThreadNumber } from "./spec.ts";
+import { type ConsoleSpec, type MachineSpec, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
 import { applyBootState } from "./vcpu-state.ts";
 import { openDevices } from "./virtio/devices.ts";
-import { plug } from "./virtio/spec.ts";
+import { freeSlot, plug } from "./virtio/spec.ts";
 import { createVirtualMachine, topologyOf, type VirtualMachine } from "./virtual-machine.ts";
 
 /** How long a reset waits for disks that answer slowly. */
@@ -48,6 +50,7 @@ export class Machine {
   readonly #vm: VirtualMachine;
   readonly #board: Board;
   readonly #restoreTerminal: () => void;
+  readonly #consoles: readonly ConsoleSpec[];
   readonly vcpus: number;
   /** The path of the serial port's pty, if it has one. */
   readonly serialPath: string | undefined;
@@ -75,6 +78,7 @@ export class Machine {
       if (console) owned.add(() => console.close());
       this.serialPath = console?.path;
       this.#restoreTerminal = console?.restore ?? (() => {});
+      this.#consoles = console ? [console.spec] : [];
 
       // the threads load their code while the rest is set up
       this.#threads = new MachineThreads(this.vcpus, (thread, why) =>
@@ -89,6 +93,7 @@ export class Machine {
       const memory = new GuestMemory(config.memory.size, backing);
       this.#vm = createVirtualMachine(kvm, config.cpus, memory, owned);
 
+      const virtio = plug(devices, owned);
       const spec: MachineSpec = {
         vmFd: this.#vm.fd,
         vcpuFds: this.#vm.vcpus,
@@ -99,9 +104,11 @@ export class Machine {
         events: new SharedArrayBuffer(EventRing.byteLength),
         control: this.#threads.control,
         serial: console?.spec,
-        virtio: plug(devices, owned),
+        virtio,
         ioWakeFd: owned.fd(createEventfd()),
         rtcTimerFd: owned.fd(createTimerfd()),
+        watchdogTimerFd: config.watchdog ? owned.fd(createTimerfd()) : undefined,
+        pvpanicSlot: config.pvpanic ? freeSlot("--pvpanic", virtio) : undefined,
         meter,
       };
       this.#events = new EventRing(spec.events, ThreadNumber.main);
@@ -117,6 +124,7 @@ export class Machine {
         memory,
         cpus: cpusOf(config),
         serial: console !== undefined,
+        watchdog: config.watchdog,
       };
       this.#load();
     } catch (error) {
@@ -141,6 +149,7 @@ export class Machine {
     return this.#step(async () => {
       if (this.#state !== "running") return;
       await this.#threads.parkVcpus();
+      this.#withWatchdog((watchdog) => watchdog.pause());
       this.#state = "paused";
     });
   }
@@ -148,6 +157,7 @@ export class Machine {
   resume(): Promise<void> {
     return this.#step(async () => {
       if (this.#state !== "paused") return;
+      this.#withWatchdog((watchdog) => watchdog.resume());
       this.#threads.runVcpus();
       this.#state = "running";
     });
@@ -201,6 +211,16 @@ export class Machine {
   /** A non-maskable interrupt for every vCPU: an MSI of delivery mode NMI to all (SDM volume 3, section 11.11). */
   sendNmi(): void {
     signalMsi(this.#vm.fd, msiToAll, deliverNmi);
+  }
+
+  #withWatchdog(run: (watchdog: Watchdog) => void): void {
+    const { watchdog } = this.#board;
+    if (watchdog) locked(watchdog.lock, () => run(watchdog.device));
+  }
+
+  /** The last lines that the guest has put out, by console ("serial"); those without any are left out. */
+  lastLines(): Readonly<Record<string, readonly string[]>> {
+    return lastLines(this.#consoles);
   }
 
   /** Gives a terminal its mode back, now; for every way the process may end. */

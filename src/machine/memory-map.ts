@@ -47,6 +47,7 @@ export const Port = {
   /** ACPI RESET_REG; takes `resetValue`. */
   reset: 0x602,
   pmTimer: 0x608,
+  watchdog: 0x610,
   pciConfig: 0xcf8,
 } as const;
 

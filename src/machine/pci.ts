@@ -1,5 +1,5 @@
 /** The machine's PCI segment: bus 0 with its host bridge and its virtio functions, in slot order. */
-import type { BusDevice } from "../bus/device.ts";
+import type { BusDevice, EventSink } from "../bus/device.ts";
 import type { Lock } from "../bus/lock.ts";
 import { Mapping } from "../bus/mapping.ts";
 import { PciBus, PciBusState, PciConfigPorts, PciMmconfig } from "../bus/pci/bus.ts";
@@ -10,6 +10,7 @@ import type { SharedState } from "../bus/shared-state.ts";
 import { HostBridge } from "../devices/host-bridge.ts";
 import type { Ioapic } from "../devices/legacy/ioapic.ts";
 import { IoapicPin } from "../devices/legacy/ioapic.ts";
+import { Pvpanic, PvpanicState, pvpanicBarBytes } from "../devices/pvpanic.ts";
 import { VirtioState } from "../devices/virtio/device-state.ts";
 import { VirtioPciFunction, VirtioPciState } from "../devices/virtio/pci-function.ts";
 import { BarLayout } from "../devices/virtio/pci-layout.ts";
@@ -54,6 +55,7 @@ export function buildPci(
   ioapic: { readonly device: Ioapic; readonly lock: Lock },
   routing: RoutingTable,
   generation: Int32Array<SharedArrayBuffer>,
+  events: EventSink,
 ): PciSegment {
   const busLock = state.lock();
   const bus = new PciBus(state.struct(PciBusState), busLock);
@@ -108,17 +110,23 @@ export function buildPci(
     return { spec: virtio, device, lock, config, counters: state.doubles(counterCount) };
   });
 
+  const moved = () => Atomics.add(generation, 0, 1);
+  const pvpanic = buildPvpanic(spec, state, busLock, events, moved);
+  if (pvpanic) bus.add(pvpanic.slot, pvpanic.device);
+
   return {
     configPorts: new PciConfigPorts(bus),
     mmconfig: new PciMmconfig(bus),
     functions,
-    ranges: () =>
-      functions.flatMap(({ device, spec: { id }, lock }) => {
+    ranges() {
+      const mappings = functions.flatMap(({ device, spec: { id }, lock }) => {
         const address = device.barAddress;
         return address === undefined
           ? []
           : [new Mapping(id, address, BarLayout.end, device.bar, lock)];
-      }),
+      });
+      return pvpanic ? [...mappings, ...pvpanic.ranges()] : mappings;
+    },
     reset() {
       bus.reset();
       bridge.config.reset();
@@ -126,9 +134,30 @@ export function buildPci(
         config.set(virtio.config);
         device.powerOn(MemoryMap.pciWindow32 + virtio.slot * barStride);
       }
+      pvpanic?.device.powerOn(MemoryMap.pciWindow32 + pvpanic.slot * barStride);
       Atomics.add(generation, 0, 1);
     },
   };
+}
+
+function buildPvpanic(
+  spec: MachineSpec,
+  state: SharedState,
+  busLock: Lock,
+  events: EventSink,
+  moved: () => void,
+) {
+  const { pvpanicSlot: slot } = spec;
+  if (slot === undefined) return undefined;
+  const lock = state.lock();
+  const states = { config: state.struct(PciConfigState), device: state.struct(PvpanicState) };
+  const device = new Pvpanic(states, busLock, events, moved);
+  const ranges = () => {
+    const address = device.barAddress;
+    if (address === undefined) return [];
+    return [new Mapping("pvpanic", address, pvpanicBarBytes, device, lock)];
+  };
+  return { slot, device, ranges };
 }
 
 /** Which of the INTx pins a slot's INTA goes to; ACPI's _PRT says the same. */

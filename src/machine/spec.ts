@@ -44,6 +44,10 @@ export interface MachineSpec {
   readonly ioWakeFd: number;
   /** timerfd of the RTC's interrupts. */
   readonly rtcTimerFd: number;
+  /** timerfd of the watchdog, if there is one. */
+  readonly watchdogTimerFd?: number | undefined;
+  /** Device number of pvpanic on PCI bus 0, if there is one. */
+  readonly pvpanicSlot?: number | undefined;
   /** For a benchmark: vCPU 0's exits are measured into this buffer (see exit-meter.ts), after so many to warm up. */
   readonly meter?: { readonly buffer: SharedArrayBuffer; readonly warmUp: number } | undefined;
 }

@@ -88,7 +88,7 @@ describe("the board", () => {
       ...{ vmFd: -1, vcpuFds: [], runPageBytes: 0, syncRegs: false, ram: [] },
       ...{ state: new SharedArrayBuffer(stateBytes), events, control: new SharedArrayBuffer(64) },
       serial: { name: "serial", mode: "null", ...none, output: ring(), input: ring() },
-      ...{ virtio: [], ioWakeFd: -1, rtcTimerFd: -1 },
+      ...{ virtio: [], ioWakeFd: -1, rtcTimerFd: -1, watchdogTimerFd: -1 },
     };
     buildBoard(spec, new EventRing(events, 0));
   });

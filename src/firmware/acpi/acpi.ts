@@ -10,6 +10,7 @@ import { buildMadt } from "./madt.ts";
 import { buildMcfg } from "./mcfg.ts";
 import type { AcpiPlatform } from "./platform.ts";
 import { checksum, oemId } from "./table.ts";
+import { buildWdat } from "./wdat.ts";
 
 /** Root system description pointer, section 5.2.5.3. */
 export const Rsdp = struct(
@@ -108,6 +109,7 @@ export function buildAcpi(platform: AcpiPlatform): AcpiTables {
     place("FACP", buildFadt(platform, dsdt)),
     place("APIC", buildMadt(platform)),
     ...(platform.pci?.length ? [place("MCFG", buildMcfg(platform.pci))] : []),
+    ...(platform.watchdog ? [place("WDAT", buildWdat(platform.watchdog))] : []),
   ];
   const xsdt = place("XSDT", buildXsdt(listed));
   blobs.push({ name: "RSDP", address: rsdpAddress, data: buildRsdp(xsdt) });

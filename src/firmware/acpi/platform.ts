@@ -50,6 +50,29 @@ export interface AcpiPciSegment {
   readonly interrupts: readonly AcpiPciInterrupt[];
 }
 
+/** One access that an action of the watchdog consists of, to the register at an I/O port. */
+export interface AcpiWatchdogEntry {
+  /** `value` is compared with, or written to, the register; "count" reads or writes a number. */
+  readonly access: "read" | "write" | "read count" | "write count";
+  readonly port: number;
+  readonly size: 1 | 4;
+  readonly value: number;
+  readonly mask: number;
+}
+
+/** A watchdog that is driven by its table (see wdat.ts). */
+export interface AcpiWatchdog {
+  readonly periodMs: number;
+  readonly leastCount: number;
+  readonly mostCount: number;
+  readonly actions: Readonly<Record<WatchdogAction, AcpiWatchdogEntry>>;
+}
+/** What a driver can ask of it, under the names of Linux's `enum acpi_wdat_actions`. */
+export type WatchdogAction =
+  | ("RESET" | "GET_CURRENT_COUNTDOWN" | "GET_COUNTDOWN" | "SET_COUNTDOWN")
+  | ("GET_RUNNING_STATE" | "SET_RUNNING_STATE" | "GET_STOPPED_STATE" | "SET_STOPPED_STATE")
+  | ("GET_STATUS" | "SET_STATUS");
+
 export interface AcpiPlatform {
   /** Where the tables go: from here, and no further than `tablesEnd`. */
   readonly tablesAddress: number;
@@ -66,6 +89,7 @@ export interface AcpiPlatform {
   readonly sleepStatusPort: number;
   readonly reset: { readonly port: number; readonly value: number };
   readonly pmTimerPort?: number;
+  readonly watchdog?: AcpiWatchdog;
   /** Ports and memory that belong to the board, and that the OS must not give to any device. */
   readonly reservedPorts?: readonly Range[];
   readonly reservedMemory?: readonly Range[];

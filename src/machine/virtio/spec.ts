@@ -87,6 +87,13 @@ export const barStride = 0x1_0000;
 /** Devices of PCI bus 0 beside the host bridge. */
 const slotsMax = 31;
 
+/** The slot behind them all, for a function that is no virtio device. Throws ConfigError when there is none. */
+export function freeSlot(option: string, virtio: readonly VirtioSpec[]): number {
+  if (virtio.length < slotsMax) return virtio.length + 1;
+  const why = `no PCI slot is left beside ${virtio.length} devices; give fewer`;
+  throw new ConfigError(`${option}: ${why}`, option);
+}
+
 /** Gives devices their slots, from 1 on, and their eventfds. Throws ConfigError when there are too many. */
 export function plug(devices: readonly VirtioDevice[], owned: Owned): VirtioSpec[] {
   if (devices.length > slotsMax) {

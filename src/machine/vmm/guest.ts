@@ -5,6 +5,7 @@
 import type { MachineEvent } from "../../bus/event-ring.ts";
 import { EventKind, ResetSource } from "../../bus/events.ts";
 import { debugCodeRange, formatDebugCode } from "../../devices/legacy/debug-port.ts";
+import { PvpanicEvent } from "../../devices/pvpanic.ts";
 import { ExitCode } from "../../exit-codes.ts";
 import { monotonicNs } from "../../ffi/clock.ts";
 import { type Level, log } from "../../log.ts";
@@ -65,6 +66,7 @@ export class Guest {
     [EventKind.kernelEntered]: ({ timeNs }) => this.events.tell("guest", "kernel", timeNs),
     [EventKind.debugCode]: (event) => this.#debugCode(event),
     [EventKind.reset]: (event) => this.#reset(event),
+    [EventKind.guestPanic]: (event) => this.#panic(event),
     [EventKind.poweroff]: ({ timeNs }) => {
       if (timeNs < this.#resetNs) return;
       this.events.tell("vm", "poweroff", timeNs);
@@ -90,10 +92,23 @@ export class Guest {
     this.events.tell("guest", event, timeNs, { code, range });
   }
 
+  /** pvpanic: the guest's kernel has ended its life, or goes on in its crash kernel. */
+  #panic({ a: what, timeNs }: MachineEvent): void {
+    const last_lines = this.machine.lastLines();
+    const said = Object.values(last_lines).flat();
+    const line = said.findLast((text) => /kernel panic/i.test(text)) ?? said.at(-1);
+    const why = `the guest has panicked${line === undefined ? "" : `: ${line}`}`;
+    const crashKernel = what === PvpanicEvent.crashLoaded;
+    this.events.tell("guest", crashKernel ? "crash-loaded" : "panic", timeNs, { last_lines });
+    log.warn(crashKernel ? `${why} (its crash kernel goes on)` : why);
+    if (!crashKernel) this.listener.panicked(why);
+  }
+
   #reset({ a: source, timeNs }: MachineEvent): void {
     if (timeNs < this.#resetNs) return; // the guest asked more than once before it was stopped
     const by = Object.entries(ResetSource).find(([, value]) => value === source)?.[0];
-    log.info(`reset by ${by}`);
+    if (source === ResetSource.watchdog) log.warn("the watchdog has fired: the machine is reset");
+    else log.info(`reset by ${by}`);
     this.events.tell("vm", "reset", timeNs, { source: by });
     this.#resetNs = Number.POSITIVE_INFINITY;
     this.listener.wantsReset();

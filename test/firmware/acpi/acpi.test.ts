@@ -1,6 +1,11 @@
 import { expect, test } from "bun:test";
 import { type AcpiTables, buildAcpi } from "../../../src/firmware/acpi/acpi.ts";
-import type { AcpiPciSegment, AcpiPlatform } from "../../../src/firmware/acpi/platform.ts";
+import type {
+  AcpiPciSegment,
+  AcpiPlatform,
+  AcpiWatchdog,
+  AcpiWatchdogEntry,
+} from "../../../src/firmware/acpi/platform.ts";
 import { interpret, roundTrip } from "./acpica.ts";
 
 const cpus = (present: number, all = present) =>
@@ -49,6 +54,24 @@ const second: AcpiPciSegment = {
   interrupts: [],
 };
 
+const atWatchdog = (access: AcpiWatchdogEntry["access"], port: number, value = 0) =>
+  ({ access, port, size: port < 0x618 ? 4 : 1, value, mask: port < 0x618 ? 0xffff : 1 }) as const;
+const watchdog: AcpiWatchdog = {
+  ...{ periodMs: 100, leastCount: 1, mostCount: 0xffff },
+  actions: {
+    RESET: atWatchdog("write", 0x619, 1),
+    GET_CURRENT_COUNTDOWN: atWatchdog("read count", 0x614),
+    GET_COUNTDOWN: atWatchdog("read count", 0x610),
+    SET_COUNTDOWN: atWatchdog("write count", 0x610),
+    GET_RUNNING_STATE: atWatchdog("read", 0x618, 1),
+    SET_RUNNING_STATE: atWatchdog("write", 0x618, 1),
+    GET_STOPPED_STATE: atWatchdog("read", 0x618),
+    SET_STOPPED_STATE: atWatchdog("write", 0x618),
+    GET_STATUS: atWatchdog("read", 0x61a, 1),
+    SET_STATUS: atWatchdog("write", 0x61a),
+  },
+};
+
 const bare: AcpiPlatform = {
   ...machine,
   serial: undefined,
@@ -72,6 +95,7 @@ const machines: [string, AcpiPlatform, string[]][] = [
   ["2 CPUs of 4", { ...machine, cpus: cpus(2, 4) }, []],
   ["254 CPUs", { ...machine, cpus: cpus(254) }, []],
   ["300 CPUs", { ...machine, cpus: cpus(300) }, []],
+  ["1 CPU and a watchdog", { ...machine, watchdog }, ["WDAT"]],
   ["1 CPU and PCI", { ...machine, pci: [segment] }, ["MCFG"]],
   ["4 CPUs and PCI", { ...machine, cpus: cpus(4), pci: [segment] }, ["MCFG"]],
   ["300 CPUs, two PCI segments", { ...machine, cpus: cpus(300), pci: [segment, second] }, ["MCFG"]],
@@ -216,6 +240,34 @@ test("the MCFG has 16 bytes for each segment", () => {
       " ",
       "",
     ),
+  );
+});
+
+// Numbers of ACPICA's actbl3.h; iasl -T WDAT shows the layout.
+test("the WDAT has a head of 32 bytes and 24 bytes for each access", () => {
+  const wdat = named(buildAcpi({ ...machine, watchdog }), "WDAT");
+  const entry = (action: string, instruction: string, register: string, operands: string) =>
+    `${action}${instruction}0000${register}${operands}`;
+  const dword = (port: string) => `01200003${port}00000000`.padEnd(24, "0");
+  const byte = (port: string) => `01080001${port}00000000`.padEnd(24, "0");
+  const [count, bit] = ["ffff0000", "01000000"];
+
+  expect(wdat.subarray(36).toHex()).toBe(
+    [
+      "20000000ff00ffffff000000", // no PCI device
+      "64000000ffff00000100000001000000", // 100 ms, at most and at least so many, enabled
+      "0a000000",
+      entry("01", "02", byte("1906"), `01000000${bit}`),
+      entry("04", "01", dword("1406"), `00000000${count}`),
+      entry("05", "01", dword("1006"), `00000000${count}`),
+      entry("06", "03", dword("1006"), `00000000${count}`),
+      entry("08", "00", byte("1806"), `01000000${bit}`),
+      entry("09", "02", byte("1806"), `01000000${bit}`),
+      entry("0a", "00", byte("1806"), `00000000${bit}`),
+      entry("0b", "02", byte("1806"), `00000000${bit}`),
+      entry("20", "00", byte("1a06"), `01000000${bit}`),
+      entry("21", "02", byte("1a06"), `00000000${bit}`),
+    ].join(""),
   );
 });
 
