@@ -40,6 +40,7 @@ export function optionsOf(schema: ObjectSchema, path: readonly string[] = []): O
   return fieldsOf(schema).flatMap((field): Option[] => {
     const { shape, spelling, name, description } = field;
     const at = [...path, name];
+    if (spelling.jsonOnly) return [];
     if (shape.kind === "object" && spelling.inline) return optionsOf(shape.schema, at);
     return [
       {

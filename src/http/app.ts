@@ -3,6 +3,7 @@ import { type Context, Hono } from "hono";
 import { log } from "../log.ts";
 import type { Vmm } from "../machine/vmm/vmm.ts";
 import { parseJson, readBody } from "./body.ts";
+import { fromDialect, today } from "./dialect.ts";
 import { ApiError, errorResponse, statusOf } from "./errors.ts";
 import { asciiJson } from "./json.ts";
 import { type Operation, operations, warnUnknown } from "./operations.ts";
@@ -21,7 +22,8 @@ export function createApi(vmm: Vmm, more: Readonly<Record<string, Operation>> = 
       const text = await c.req.text();
       const { signal, url } = c.req.raw;
       const query = new URL(url).searchParams;
-      const context = { vmm, fds: c.env.fds, signal, query, accept: c.req.header("accept") ?? "" };
+      const accept = c.req.header("accept") ?? "";
+      const context = { vmm, fds: c.env.fds, signal, query, accept, dialect: today };
       return run(name, operation, context, text);
     });
   }
@@ -54,12 +56,15 @@ async function run(
     throw new ApiError(400, "This operation takes no body");
   }
   let body: unknown;
+  let { dialect } = context;
   if (operation.body !== undefined) {
-    const read = readBody(operation.body, json);
+    const spelled = operation.dialects ? fromDialect(json) : { json, dialect };
+    const read = readBody(operation.body, spelled.json);
     warnUnknown(name, read.unknown);
     body = read.value;
+    dialect = spelled.dialect;
   }
-  const reply = await operation.run(context, body as never);
+  const reply = await operation.run({ ...context, dialect }, body as never);
   if (reply instanceof Response) return reply;
   if (reply === undefined) return new Response(null, { status: operation.emptyStatus ?? 204 });
   const headers = { "content-type": "application/json" };

@@ -2,6 +2,6 @@
 import type { Vmm } from "../machine/vmm/vmm.ts";
 
 export function vmInfo(vmm: Vmm): object {
-  const { config, state } = vmm;
-  return { config, state, memory_actual_size: config.memory.size };
+  const { config, shownConfig, state } = vmm;
+  return { config: shownConfig, state, memory_actual_size: config.memory.size };
 }

@@ -20,6 +20,7 @@ import { complete, type VmConfig, VmConfigSchema } from "../machine/config/vm.ts
 import { VmmError } from "../machine/vmm/errors.ts";
 import type { Vmm } from "../machine/vmm/vmm.ts";
 import { waitFor } from "../machine/vmm/wait.ts";
+import { type Dialect, toDialect } from "./dialect.ts";
 import { ApiError } from "./errors.ts";
 import { eventsResponse } from "./events.ts";
 import { vmInfo } from "./info.ts";
@@ -33,6 +34,7 @@ export interface Context {
   /** Aborted when the client goes. */
   readonly signal: AbortSignal;
   readonly query: URLSearchParams;
+  readonly dialect: Dialect;
   readonly accept: string;
 }
 
@@ -41,6 +43,8 @@ export interface Operation {
   readonly summary: string;
   /** The body; without it none is taken. */
   readonly body?: ObjectSchema;
+  /** The body comes in spellings of several generations. */
+  readonly dialects?: boolean;
   /** The status of success where it is not 204, or 200 with what `run` gives. */
   readonly emptyStatus?: number;
   /** Its query parameters and what they mean. */
@@ -110,10 +114,11 @@ export const operations: Readonly<Record<string, Operation>> = {
     method: "put",
     summary: "Store a VM's configuration; nothing is opened",
     body: VmConfigSchema,
-    run: ({ vmm }, body: Parsed) => {
+    dialects: true,
+    run: ({ vmm, dialect }, body: Parsed) => {
       const config = complete(body);
       checkConfig(config);
-      return vmm.create(config);
+      return vmm.create(config, (shown) => toDialect(shown, dialect));
     },
   }),
   "vm.info": operation({

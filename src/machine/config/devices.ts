@@ -107,6 +107,9 @@ export const NetConfig = field(
     vhost: v.optional(onOff("Queues served by the kernel (vhost-net)"), false),
     vhost_user: v.optional(onOff("The device is behind a vhost-user socket"), false),
     vhost_socket: v.optional(path("That socket", { key: "socket", aliases: ["vhost_socket"] })),
+    vhost_mode: v.optional(
+      choice(["Client", "Server"], "Who connects to that socket", { jsonOnly: true }),
+    ),
     fds: v.optional(
       v.pipe(
         v.array(count("Descriptor", { max: 2 ** 31 - 1 })),
@@ -193,6 +196,11 @@ export const PlatformConfig = field(
   v.object({
     virtio: v.optional(choice(["pci", "mmio"], "Transport of the virtio devices"), "pci"),
     num_pci_segments: v.optional(count("PCI segments", { min: 1, max: 16 }), 1),
+    iommu_segments: v.optional(
+      field(v.array(count("PCI segment")), "PCI segments behind the IOMMU", { jsonOnly: true }),
+    ),
+    sev_snp: v.optional(onOff("Encrypted RAM (SEV-SNP)", { jsonOnly: true })),
+    tdx: v.optional(onOff("Trust domain (TDX)", { jsonOnly: true })),
   }),
   "Platform",
 );

@@ -32,6 +32,8 @@ export type Spelling = {
   bare?: string;
   /** Fields that name the mode by being there: field → [field to fill, its value]. */
   implies?: Readonly<Record<string, readonly [string, string]>>;
+  /** The command line does not have it: what clients of the API send along. */
+  jsonOnly?: boolean;
   /** What stands for the value in help. */
   hint?: string;
 };

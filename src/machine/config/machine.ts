@@ -1,6 +1,6 @@
 /** What to run and on what: kernel, processors, memory. JSON names are Cloud Hypervisor's. */
 import * as v from "valibot";
-import { choice, count, field, onOff, path, size, text } from "./field.ts";
+import { choice, count, field, name, onOff, path, size, text } from "./field.ts";
 
 const GiB = 2 ** 30;
 const MiB = 2 ** 20;
@@ -11,10 +11,13 @@ const MiB = 2 ** 20;
  */
 export const maxVcpus = 254;
 
+const jsonOnly = { jsonOnly: true } as const;
+
 export const PayloadConfig = field(
   v.object({
     kernel: v.optional(path("Kernel: a bzImage, or an ELF vmlinux", { hint: "PATH" })),
     initramfs: v.optional(path("Initial RAM file system")),
+    firmware: v.optional(path("Firmware that finds its kernel itself", jsonOnly)),
     cmdline: v.optional(text("Kernel command line, taken byte for byte", { hint: "STRING" })),
     kernel_entry: v.optional(
       choice(
@@ -53,9 +56,32 @@ export const CpusConfig = field(
       count("Physical address bits; never more than the host's", { min: 32, max: 52 }),
       46,
     ),
+    kvm_hyperv: v.optional(onOff("Hyper-V interfaces for the guest", jsonOnly)),
+    nested: v.optional(onOff("The guest may run guests of its own", jsonOnly)),
+    features: v.optional(
+      field(
+        v.object({ amx: v.optional(onOff("AMX instructions"), false) }),
+        "Processor features",
+        jsonOnly,
+      ),
+    ),
   }),
   "Processors",
   { bare: "boot_vcpus" },
+);
+
+const MemoryZone = field(
+  v.object({
+    id: name("Name of the zone"),
+    size: v.optional(size("Its RAM"), 0),
+    file: v.optional(path("That RAM in a file")),
+    shared: v.optional(onOff("RAM that other processes can map"), false),
+    hugepages: v.optional(onOff("RAM from the host's pool of huge pages"), false),
+    mergeable: v.optional(onOff("Let the host merge equal pages (KSM)"), false),
+    prefault: v.optional(onOff("Take it from the host at once"), false),
+    hotplug_size: v.optional(size("Address space to grow into"), 0),
+  }),
+  "Part of RAM",
 );
 
 export const MemoryConfig = field(
@@ -71,6 +97,9 @@ export const MemoryConfig = field(
     thp: v.optional(onOff("Transparent huge pages"), true),
     hotplug_size: v.optional(size("Address space to grow into"), 0),
     hotplug_method: v.optional(choice(["Acpi", "VirtioMem"], "How memory is plugged"), "Acpi"),
+    zones: v.optional(
+      field(v.array(MemoryZone), "RAM in parts, each with its own backing", jsonOnly),
+    ),
   }),
   "Memory",
   { bare: "size" },

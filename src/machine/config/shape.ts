@@ -115,6 +115,7 @@ export function keysOf(schema: ObjectSchema, prefix = "", path: readonly string[
   return fieldsOf(schema).flatMap((field) => {
     const { shape, spelling, name } = field;
     const at = [...path, name];
+    if (spelling.jsonOnly) return [];
     if (shape.kind === "object" && spelling.prefix !== undefined) {
       return keysOf(shape.schema, prefix + spelling.prefix, at);
     }

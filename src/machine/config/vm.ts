@@ -42,6 +42,8 @@ export const VmConfigSchema = v.object({
   watchdog: v.optional(onOff("Watchdog device"), false),
   pvpanic: v.optional(onOff("Device that tells of a guest panic"), false),
   platform: v.optional(PlatformConfig),
+  iommu: v.optional(onOff("Devices behind an IOMMU", { jsonOnly: true })),
+  landlock_enable: v.optional(onOff("Confine the VMM (Landlock)", { jsonOnly: true })),
 });
 
 type Parsed = v.InferOutput<typeof VmConfigSchema>;

@@ -6,6 +6,7 @@ import { ExitCode } from "../../exit-codes.ts";
 import { monotonicNs } from "../../ffi/clock.ts";
 import { log } from "../../log.ts";
 import { checkBoot } from "../config/check.ts";
+import { withIds } from "../config/ids.ts";
 import type { VmConfig } from "../config/vm.ts";
 import { VmmError } from "./errors.ts";
 import type { EventLog } from "./events.ts";
@@ -21,6 +22,8 @@ export interface End {
 
 interface Vm {
   config: VmConfig;
+  /** How its creator wants to see the configuration. */
+  readonly show: (config: VmConfig) => object;
   guest: Guest | undefined;
   /** It has run, and is shut down. */
   shutDown: boolean;
@@ -64,10 +67,16 @@ export class Vmm {
     return this.#vm?.guest;
   }
 
-  /** Stores a configuration that was found good; nothing is opened. */
-  create(config: VmConfig): Promise<void> {
+  /** The same, as its creator spells it. */
+  get shownConfig(): object {
+    const { config, show } = this.#vmFor("info");
+    return show(config);
+  }
+
+  /** Stores a configuration that was found good; nothing is opened. Throws ConfigError when two devices share an id. */
+  create(config: VmConfig, show: (config: VmConfig) => object = (same) => same): Promise<void> {
     return this.#step("create", async () => {
-      this.#vm = { config, guest: undefined, shutDown: false };
+      this.#vm = { config: withIds(config), show, guest: undefined, shutDown: false };
       this.#tell("created");
     });
   }
@@ -76,7 +85,7 @@ export class Vmm {
   edit(change: (config: VmConfig) => VmConfig): Promise<void> {
     return this.#step("edit", async () => {
       const vm = this.#vm!;
-      vm.config = change(vm.config);
+      vm.config = withIds(change(vm.config));
     });
   }
 
@@ -92,7 +101,8 @@ export class Vmm {
   /** The same at once, for a process whose start is waited for. */
   bootNow(config: VmConfig): void {
     allow("create", this.state);
-    const vm: Vm = { config, guest: undefined, shutDown: false };
+    const show = (same: VmConfig) => same;
+    const vm: Vm = { config: withIds(config), show, guest: undefined, shutDown: false };
     this.#start(vm);
     this.#vm = vm;
   }
