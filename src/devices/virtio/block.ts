@@ -54,6 +54,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
   readonly guard: SectorGuard | undefined;
   /** An eventfd that is written to have the queues go on in the worker's next round. */
   private readonly nextTurn = createEventfd();
+  /** By number; those that are not served here, or that the driver has not enabled, are not there. */
   private readonly queues: (BlockQueue | undefined)[] = [];
   private readonly flags = new Uint8Array(6);
   private readonly depth: number;
@@ -68,9 +69,11 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     readonly config: Uint8Array,
     readonly counters: Float64Array = new Float64Array(blockCounters),
     openImage: ImageOpener = openRaw,
+    /** Those of the device's queues that this backend serves, by number. */
+    readonly numbers: readonly number[] = Array.from({ length: spec.queues }, (_, index) => index),
   ) {
     this.depth = queueDepth(spec.queueSize);
-    const slots = spec.queues * this.depth;
+    const slots = numbers.length * this.depth;
     this.transfers = new Transfers(slots, segMax(spec.queueSize) + 2);
     this.id.set(new TextEncoder().encode(spec.serial).subarray(0, idBytes));
     const ring = this.openRing(slots);
@@ -87,7 +90,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
 
   start(queues: readonly (Virtqueue | undefined)[], features: bigint): void {
     const has = (bit: number) => ((features >> BigInt(bit)) & 1n) === 1n;
-    const { flags, depth } = this;
+    const { flags } = this;
     const wce = has(BlockFeature.CONFIG_WCE);
     flags[wceChosen] = wce ? 1 : 0;
     // a driver that cannot flush gets a disk that need not be flushed (section 5.2.6.2)
@@ -96,14 +99,16 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     flags[discardChosen] = has(BlockFeature.DISCARD) ? 1 : 0;
     flags[zeroesChosen] = has(BlockFeature.WRITE_ZEROES) ? 1 : 0;
     flags[stopping] = 0;
-    for (let index = 0; index < this.spec.queues; index++) {
+    for (const index of this.numbers) {
       const queue = queues[index];
-      this.queues[index] = queue && new BlockQueue(queue, index * depth, depth, this);
+      if (queue) this.startQueue(index, queue);
+      else this.queues[index] = undefined;
     }
   }
 
   startQueue(index: number, queue: Virtqueue): void {
-    this.queues[index] = new BlockQueue(queue, index * this.depth, this.depth, this);
+    const first = this.numbers.indexOf(index) * this.depth;
+    this.queues[index] = new BlockQueue(queue, first, this.depth, this);
   }
 
   stopQueue(index: number, quiet: () => void): boolean {
@@ -152,7 +157,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
       this.flags[warned] = 1;
       this.host.warn(`the image gives I/O errors; the first is ${errnoName(error)}`);
     }
-    const queue = this.queues[Math.floor(slot / this.depth)]!;
+    const queue = this.queues[this.numbers[Math.floor(slot / this.depth)]!]!;
     queue.finish(slot, error === 0 ? BlockStatus.OK : BlockStatus.IOERR);
   }
 

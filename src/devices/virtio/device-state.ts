@@ -19,7 +19,7 @@ export const QueueState = struct("virtio-queue", 32, {
   deviceHigh: u32,
 });
 
-export const VirtioState = struct("virtio-device", 40 + maxQueues * 32, {
+export const VirtioState = struct("virtio-device", 32 + maxQueues * 36, {
   status: u8,
   isr: u8,
   configGeneration: u8,
@@ -32,24 +32,29 @@ export const VirtioState = struct("virtio-device", 40 + maxQueues * 32, {
   queueSelect: u16,
   /** Atomics: what the transport wants of the backend; an odd number is "run", an even one "stand still". */
   wanted: u32,
-  /** Atomics: the last `wanted` that the backend has reached. */
-  reached: u32,
-  /** Atomics: 1 when the backend found a ring broken: DEVICE_NEEDS_RESET. */
+  /** Atomics: 1 when a backend found a ring broken: DEVICE_NEEDS_RESET. */
   broken: u32,
-  pad2: u32,
   queues: array(nested(QueueState), maxQueues),
+  /** Atomics: the last `wanted` that each share's backend has reached. */
+  reached: array(u32, maxQueues),
 });
 
 export type VirtioDeviceState = Of<typeof VirtioState>;
 
-/** The words of a device's state that both halves touch without its lock. */
+/**
+ * The words of a device's state that both halves touch without its lock. A device's queues may be dealt to several
+ * backends, each on a worker of its own: then each has a share, and the device is where it was asked to be when all are.
+ */
 export class HandOver {
   private readonly words: Int32Array;
   private readonly wantedAt = VirtioState.offsets.wanted / 4;
   private readonly reachedAt = VirtioState.offsets.reached / 4;
   private readonly brokenAt = VirtioState.offsets.broken / 4;
 
-  constructor(readonly state: VirtioDeviceState) {
+  constructor(
+    readonly state: VirtioDeviceState,
+    readonly shares = 1,
+  ) {
     const { buffer, byteOffset } = state.view;
     this.words = new Int32Array(buffer, byteOffset + state.at, VirtioState.size / 4);
   }
@@ -64,24 +69,33 @@ export class HandOver {
     Atomics.store(this.words, this.wantedAt, (next & 1) === (run ? 1 : 0) ? next : next + 1);
   }
 
-  /** The backend is where it was last asked to be. */
+  /** Every backend is where it was last asked to be. */
   get settled(): boolean {
-    return Atomics.load(this.words, this.reachedAt) === this.wanted;
+    for (let share = 0; share < this.shares; share++) if (!this.hasReached(share)) return false;
+    return true;
   }
 
-  reach(wanted: number): void {
-    Atomics.store(this.words, this.reachedAt, wanted);
-    Atomics.notify(this.words as Int32Array<SharedArrayBuffer>, this.reachedAt);
+  hasReached(share: number): boolean {
+    return Atomics.load(this.words, this.reachedAt + share) === this.wanted;
   }
 
-  /** Waits until the backend has reached what was wanted; false after `timeoutMs`. No lock may be held. */
+  reach(wanted: number, share = 0): void {
+    Atomics.store(this.words, this.reachedAt + share, wanted);
+    Atomics.notify(this.words as Int32Array<SharedArrayBuffer>, this.reachedAt + share);
+  }
+
+  /** Waits until every backend has reached what was wanted; false after `timeoutMs`. No lock may be held. */
   waitSettled(timeoutMs: number): boolean {
     const words = this.words as Int32Array<SharedArrayBuffer>;
-    for (;;) {
-      const reached = Atomics.load(words, this.reachedAt);
-      if (reached === this.wanted) return true;
-      if (Atomics.wait(words, this.reachedAt, reached, timeoutMs) === "timed-out") return false;
+    for (let share = 0; share < this.shares; share++) {
+      const at = this.reachedAt + share;
+      for (;;) {
+        const reached = Atomics.load(words, at);
+        if (reached === this.wanted) break;
+        if (Atomics.wait(words, at, reached, timeoutMs) === "timed-out") return false;
+      }
     }
+    return this.settled;
   }
 
   get broken(): boolean {
@@ -89,5 +103,10 @@ export class HandOver {
   }
   set broken(value: boolean) {
     Atomics.store(this.words, this.brokenAt, value ? 1 : 0);
+  }
+
+  /** A ring is broken; false when that was known already. */
+  breaks(): boolean {
+    return Atomics.exchange(this.words, this.brokenAt, 1) === 0;
   }
 }

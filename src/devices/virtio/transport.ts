@@ -35,16 +35,19 @@ export class VirtioTransport {
     readonly state: VirtioDeviceState,
     readonly identity: VirtioIdentity,
     readonly config: ConfigSpace,
-    /** Wakes the worker that has the backend. */
+    /** Wakes the workers that have the backends. */
     readonly wake: () => void,
+    /** How many backends share the queues. */
+    shares = 1,
   ) {
     for (const size of identity.queueSizes) {
       if (size < 1 || size > maxQueueSize || !Number.isInteger(Math.log2(size))) {
         throw new RangeError(`virtio: a queue of ${size} entries`);
       }
     }
-    if (identity.queueSizes.length > maxQueues) throw new RangeError("virtio: too many queues");
-    this.handOver = new HandOver(state);
+    if (identity.queueSizes.length > maxQueues || shares > maxQueues)
+      throw new RangeError("virtio: too many queues");
+    this.handOver = new HandOver(state, shares);
   }
 
   /** As after power-on; the backend must stand still. */

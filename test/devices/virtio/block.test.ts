@@ -337,6 +337,30 @@ describe.each([
   });
 });
 
+test.each([true, false])(
+  "backends with a share of the queues each work side by side, io_uring %p",
+  (uring) => {
+    using first = new Disk({ uring, queues: 4, numbers: [0, 2] });
+    using second = new Disk({ uring, queues: 4, numbers: [1, 3], fd: first.fd });
+
+    for (const [disk, queue] of [
+      [first, 0],
+      [second, 1],
+      [first, 2],
+      [second, 3],
+    ] as const) {
+      expect(disk.request(OUT, queue, pattern(sector, queue + 1), 0, { queue }).status).toBe(OK);
+      expect(disk.request(FLUSH, 0, none, 0, { queue }).status).toBe(OK);
+    }
+    first.backend.kicked(1); // another's
+
+    const expected = new Uint8Array(64 * sector);
+    for (const queue of [0, 1, 2, 3]) expected.set(pattern(sector, queue + 1), queue * sector);
+    expect(first.content()).toEqual(expected);
+    expect(first.backend.transfers.slots).toBe(32);
+  },
+);
+
 test("without io_uring, a flush, a hole and zeroes that take their time hold up nobody", () => {
   const content = pattern(256 * sector);
   using slow = new Disk({ uring: false, choresWait: true, content });

@@ -27,6 +27,8 @@ export interface DiskOptions extends Partial<BlockSpec> {
   /** Chores are done when the test says so. */
   readonly choresWait?: boolean;
   readonly openImage?: ImageOpener;
+  /** The queues that the backend serves. */
+  readonly numbers?: readonly number[];
 }
 
 /** A request as a driver frames it: how its readable and its writable bytes are cut into segments. */
@@ -73,6 +75,7 @@ export class Disk implements BackendHost {
     eventIndex = false,
     choresWait = false,
     openImage,
+    numbers,
     ...rest
   }: DiskOptions = {}) {
     this.#choresWait = choresWait;
@@ -90,7 +93,9 @@ export class Disk implements BackendHost {
     const initial = blockConfig(this.spec);
     this.config = new Uint8Array(new SharedArrayBuffer(initial.length));
     this.config.set(initial);
-    this.backend = new BlockBackend(this.spec, this, this.config, this.counters, openImage);
+    this.backend = new BlockBackend(
+      ...([this.spec, this, this.config, this.counters, openImage, numbers] as const),
+    );
     this.start();
   }
 

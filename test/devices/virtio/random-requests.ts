@@ -155,7 +155,7 @@ function restart(disk: Disk): void {
 /** Runs so many random requests on one device. */
 export function tryRandomRequests(runs: number, uring: boolean): void {
   const image = Uint8Array.from({ length: imageBytes }, (_, i) => (i % 251) + 1);
-  using disk = new Disk({ uring, queueSize, content: image, serial });
+  using disk = new Disk({ uring, queueSize, content: image, serial, guarded: true });
   const statuses = new Map<number | "fault", number>();
   const property = fc.property(request, (wanted) => {
     const segments = offer(disk, wanted);

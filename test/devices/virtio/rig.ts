@@ -72,7 +72,10 @@ export class Rig {
 
   /** A function at `slot`, powered on. Its backend does at once what it is asked, unless `settles` is off. */
   add(slot: number, options: Partial<FunctionOptions> = {}): RigFunction {
-    const { type, queues, vectors, config, writable, settles } = { ...defaults, ...options };
+    const { type, queues, vectors, config, writable, settles, shares } = {
+      ...defaults,
+      ...options,
+    };
     const state = new VirtioState(new SharedArrayBuffer(VirtioState.size));
     const wakes = { count: 0 };
     const transport = new VirtioTransport(
@@ -87,6 +90,7 @@ export class Rig {
         wakes.count++;
         if (settles) transport.handOver.reach(transport.handOver.wanted);
       },
+      shares,
     );
     const sink = new FakeVectors();
     const kicks: number[] = queues.map(() => 0);
@@ -171,6 +175,8 @@ interface FunctionOptions {
   readonly writable: readonly number[];
   /** Whether the backend is where it is asked to be at once. */
   readonly settles: boolean;
+  /** How many backends share the queues. */
+  readonly shares: number;
 }
 
 const defaults: FunctionOptions = {
@@ -180,4 +186,5 @@ const defaults: FunctionOptions = {
   config: [1, 2, 3, 4, 5, 6, 7, 8],
   writable: [0, 0, 0, 0, 1, 0, 0, 0],
   settles: true,
+  shares: 1,
 };
