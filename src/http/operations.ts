@@ -132,6 +132,9 @@ export const operations: Readonly<Record<string, Operation>> = {
   "vm.shutdown": inTurn("Stop the VM; its configuration stays", (vmm) => vmm.shutdown()),
   "vm.reboot": inTurn("Start the VM over", (vmm) => vmm.reboot()),
   "vm.delete": inTurn("Stop the VM, if it runs, and forget it", (vmm) => vmm.delete()),
+  "vm.power-button": inTurn("Press the guest's power button", (vmm) =>
+    vmm.withGuest("power-button", async ({ machine }) => machine.pressPowerButton()),
+  ),
   "vm.nmi": inTurn("Send every vCPU a non-maskable interrupt", (vmm) =>
     vmm.withGuest("nmi", async ({ machine }) => machine.sendNmi()),
   ),

@@ -12,6 +12,7 @@ import { SharedState } from "../bus/shared-state.ts";
 import { AcpiPower, AcpiPowerState } from "../devices/legacy/acpi-power.ts";
 import { Cmos, CmosState, type RamSize } from "../devices/legacy/cmos.ts";
 import { DebugPort, DebugPortState } from "../devices/legacy/debug-port.ts";
+import { EventDevice, EventDeviceState } from "../devices/legacy/event-device.ts";
 import { I8042, I8042State } from "../devices/legacy/i8042.ts";
 import { Ioapic, IoapicPin, IoapicState } from "../devices/legacy/ioapic.ts";
 import { PmTimer, PmTimerState } from "../devices/legacy/pm-timer.ts";
@@ -36,6 +37,7 @@ export interface Board {
   readonly cmos: { readonly device: Cmos; readonly lock: Lock };
   /** Absent without `--watchdog`. */
   readonly watchdog: { readonly device: Watchdog; readonly lock: Lock } | undefined;
+  readonly acpiEvents: { readonly device: EventDevice; readonly lock: Lock };
   readonly virtio: readonly VirtioFunction[];
   /** Puts every device back to its power-on state. No vCPU may run, and every backend stands still. */
   reset(): void;
@@ -106,6 +108,10 @@ export function buildBoard(spec: MachineSpec, events: EventRing): Board {
   }
 
   const ioapicSide = { device: ioapic, lock: ioapicLock };
+  const eventsLock = state.lock();
+  const acpiEvents = new EventDevice(state.struct(EventDeviceState), pin(Gsi.events));
+  ports.map("ACPI events", Port.events, 1, acpiEvents, eventsLock);
+
   const pci = buildPci(spec, state, ioapicSide, routing, generation, events);
   ports.map("PCI configuration", Port.pciConfig, 8, pci.configPorts);
   mmio.map("MMCONFIG", MemoryMap.mmconfig, MemoryMap.mmconfigSize, pci.mmconfig);
@@ -119,6 +125,7 @@ export function buildBoard(spec: MachineSpec, events: EventRing): Board {
     { device: debug, lock: debugLock },
     { device: power, lock: powerLock },
     { device: pmTimer, lock: powerLock },
+    { device: acpiEvents, lock: eventsLock },
     { device: ioapic, lock: ioapicLock },
   ];
   if (serial) resettable.unshift({ device: serial, lock: serialLock });
@@ -130,6 +137,7 @@ export function buildBoard(spec: MachineSpec, events: EventRing): Board {
     serial: serial && { device: serial, lock: serialLock },
     cmos: { device: cmos, lock: cmosLock },
     watchdog,
+    acpiEvents: { device: acpiEvents, lock: eventsLock },
     virtio: pci.functions,
     reset() {
       pci.reset();

@@ -3,6 +3,7 @@ import { fstatSync } from "node:fs";
 import { ConfigError } from "../exit-codes.ts";
 import { close, Open, open, pread } from "../ffi/file.ts";
 import { SystemError } from "../ffi/libc.ts";
+import { AcpiEvent } from "../devices/legacy/event-device.ts";
 import { buildAcpi } from "../firmware/acpi/acpi.ts";
 import type { BootState, KernelEntry } from "../firmware/boot-state.ts";
 import { hasOption } from "../firmware/cmdline.ts";
@@ -129,6 +130,7 @@ function acpiTables(plan: BootPlan): ReturnType<typeof buildAcpi> {
     sleepStatusPort: Port.sleepStatus,
     reset: { port: Port.reset, value: resetValue },
     pmTimerPort: Port.pmTimer,
+    events: { port: Port.events, gsi: Gsi.events, powerButton: AcpiEvent.powerButton },
     ...(plan.watchdog ? { watchdog: describeWatchdog(Port.watchdog) } : {}),
     pci: [
       {

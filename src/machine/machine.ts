@@ -6,6 +6,7 @@
 import { EventRing, type MachineEvent } from "../bus/event-ring.ts";
 import { EventKind, LogLevel } from "../bus/events.ts";
 import type { Watchdog } from "../devices/legacy/watchdog.ts";
+import { AcpiEvent } from "../devices/legacy/event-device.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import { createTimerfd } from "../ffi/epoll.ts";
 import { createEventfd } from "../ffi/eventfd.ts";
@@ -221,6 +222,12 @@ export class Machine {
   /** The last lines that the guest has put out, by console ("serial"); those without any are left out. */
   lastLines(): Readonly<Record<string, readonly string[]>> {
     return lastLines(this.#consoles);
+  }
+
+  /** The guest's power button is pressed. */
+  pressPowerButton(): void {
+    const { device, lock } = this.#board.acpiEvents;
+    locked(lock, () => device.raise(AcpiEvent.powerButton));
   }
 
   /** Gives a terminal its mode back, now; for every way the process may end. */

@@ -47,6 +47,8 @@ export const Port = {
   /** ACPI RESET_REG; takes `resetValue`. */
   reset: 0x602,
   pmTimer: 0x608,
+  /** The Generic Event Device's pending events. */
+  events: 0x60c,
   watchdog: 0x610,
   pciConfig: 0xcf8,
 } as const;
@@ -55,4 +57,4 @@ export const Port = {
 export const resetValue = 1;
 
 /** Interrupt pins of the IOAPIC (GSIs). */
-export const Gsi = { serial: 4, rtc: 8, intx: 16, intxCount: 8, pins: 24 } as const;
+export const Gsi = { serial: 4, rtc: 8, events: 9, intx: 16, intxCount: 8, pins: 24 } as const;

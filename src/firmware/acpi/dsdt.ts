@@ -6,6 +6,7 @@
  * back on, and Linux takes trigger and polarity from these as they stand.
  */
 import { device, eisaId, join, list, littleEndian, name, scope, type Term, text } from "./aml.ts";
+import { eventDevices } from "./events.ts";
 import { pciRoot } from "./pci-root.ts";
 import type { AcpiCpu, AcpiPlatform, AcpiPortDevice } from "./platform.ts";
 import * as res from "./resources.ts";
@@ -68,12 +69,13 @@ function board(platform: AcpiPlatform): Term {
 }
 
 export function buildDsdt(platform: AcpiPlatform): Uint8Array {
-  const { cpus, serial, rtc, pci = [] } = platform;
+  const { cpus, serial, rtc, events, pci = [] } = platform;
   const devices = [
     ...cpus.map(processor),
     board(platform),
     ...(serial === undefined ? [] : [portDevice("COM1", "PNP0501", serial)]),
     ...(rtc === undefined ? [] : [portDevice("RTC0", "PNP0B00", rtc)]),
+    ...(events === undefined ? [] : eventDevices(events)),
     ...pci.map(pciRoot),
   ];
   // Section 7.4.2: the sleep type for the control register, and three elements without meaning

@@ -73,6 +73,13 @@ export type WatchdogAction =
   | ("GET_RUNNING_STATE" | "SET_RUNNING_STATE" | "GET_STOPPED_STATE" | "SET_STOPPED_STATE")
   | ("GET_STATUS" | "SET_STATUS");
 
+/** A Generic Event Device: its byte of pending events, and what the bits of it mean. */
+export interface AcpiEvents {
+  readonly port: number;
+  readonly gsi: number;
+  readonly powerButton: number;
+}
+
 export interface AcpiPlatform {
   /** Where the tables go: from here, and no further than `tablesEnd`. */
   readonly tablesAddress: number;
@@ -89,6 +96,7 @@ export interface AcpiPlatform {
   readonly sleepStatusPort: number;
   readonly reset: { readonly port: number; readonly value: number };
   readonly pmTimerPort?: number;
+  readonly events?: AcpiEvents;
   readonly watchdog?: AcpiWatchdog;
   /** Ports and memory that belong to the board, and that the OS must not give to any device. */
   readonly reservedPorts?: readonly Range[];

@@ -96,6 +96,7 @@ const machines: [string, AcpiPlatform, string[]][] = [
   ["254 CPUs", { ...machine, cpus: cpus(254) }, []],
   ["300 CPUs", { ...machine, cpus: cpus(300) }, []],
   ["1 CPU and a watchdog", { ...machine, watchdog }, ["WDAT"]],
+  ["1 CPU and events", { ...machine, events: { port: 0x60c, gsi: 9, powerButton: 1 } }, []],
   ["1 CPU and PCI", { ...machine, pci: [segment] }, ["MCFG"]],
   ["4 CPUs and PCI", { ...machine, cpus: cpus(4), pci: [segment] }, ["MCFG"]],
   ["300 CPUs, two PCI segments", { ...machine, cpus: cpus(300), pci: [segment, second] }, ["MCFG"]],
