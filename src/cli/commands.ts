@@ -5,6 +5,7 @@
 
 import type { ObjectSchema } from "../machine/config/shape.ts";
 import type { VmmOptions } from "../machine/config/vmm.ts";
+import { CtlOptionsSchema } from "./ctl-options.ts";
 
 export interface Command {
   readonly description: string;
@@ -28,4 +29,15 @@ export interface CommandInput {
 }
 
 /** Every command that there is, by name. */
-export const commands: Readonly<Record<string, Command>> = {};
+export const commands: Readonly<Record<string, Command>> = {
+  ctl: {
+    description: "Drive a VMM by its API's socket: chv ctl --api-socket PATH COMMAND",
+    schema: CtlOptionsSchema,
+    positionals: [
+      ["COMMAND", "info, create, boot, pause, …"],
+      ["ARGUMENT", "what the command takes"],
+    ],
+    takesRest: false,
+    run: async (input) => (await import("./ctl.ts")).runCtl(input),
+  },
+};
