@@ -150,6 +150,7 @@ export const KvmIoeventfd = struct("kvm_ioeventfd", 64, {
   flags: u32,
   pad: bytes(36),
 });
+export const KVM_IOEVENTFD_FLAG_DATAMATCH = 1;
 export const KVM_IOEVENTFD_FLAG_DEASSIGN = 4;
 
 export const KvmSignalMask = struct("kvm_signal_mask", 4, { len: u32 });

@@ -12,6 +12,7 @@ import {
   KVM_GET_SUPPORTED_CPUID,
   KVM_GET_VCPU_MMAP_SIZE,
   KVM_IOEVENTFD,
+  KVM_IOEVENTFD_FLAG_DATAMATCH,
   KVM_IOEVENTFD_FLAG_DEASSIGN,
   KVM_IRQ_ROUTING_MSI,
   KVM_IRQFD,
@@ -195,8 +196,8 @@ export function setIrqfd(vm: number, fd: number, gsi: number, assign: boolean): 
 }
 
 /**
- * Lets a guest's write of `length` bytes at an address signal an eventfd in place of an exit, or no longer. False when
- * KVM refuses: another eventfd has that address.
+ * Lets a guest's write of `length` bytes at an address, of `match` alone if it is given, signal an eventfd in place of
+ * an exit, or no longer. False when KVM refuses: another eventfd has that.
  */
 export function setIoeventfd(
   vm: number,
@@ -204,12 +205,17 @@ export function setIoeventfd(
   address: number,
   length: number,
   assign: boolean,
+  match?: number,
 ): boolean {
   const block = allocate(KvmIoeventfd);
   block.fields.addr = address;
   block.fields.len = length;
   block.fields.fd = fd;
   block.fields.flags = assign ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN;
+  if (match !== undefined) {
+    block.fields.datamatch = BigInt(match);
+    block.fields.flags |= KVM_IOEVENTFD_FLAG_DATAMATCH;
+  }
   return libc.ioctl(vm, KVM_IOEVENTFD.code, block.address) === 0;
 }
 

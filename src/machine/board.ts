@@ -18,14 +18,18 @@ import { Ioapic, IoapicPin, IoapicState } from "../devices/legacy/ioapic.ts";
 import { PmTimer, PmTimerState } from "../devices/legacy/pm-timer.ts";
 import { Serial, SerialState } from "../devices/legacy/serial.ts";
 import { Watchdog, WatchdogState, watchdogPorts } from "../devices/legacy/watchdog.ts";
+import { mmioBytes } from "../devices/virtio/mmio-registers.ts";
 import { systemClock } from "../ffi/clock.ts";
 import { armTimerfd } from "../ffi/epoll.ts";
 import { signalEventfd } from "../ffi/eventfd.ts";
 import { signalMsi } from "../ffi/kvm.ts";
+import { Hold } from "./hold.ts";
 import { Gsi, MemoryMap, Port } from "./memory-map.ts";
-import { buildPci, type VirtioFunction } from "./pci.ts";
+import { buildPci } from "./pci.ts";
 import { RoutingTable } from "./routing.ts";
 import type { MachineSpec } from "./spec.ts";
+import { buildVirtioMmio } from "./virtio/mmio.ts";
+import type { PluggedVirtio } from "./virtio/spec.ts";
 
 /** Room for the state of everything on the board. */
 export const stateBytes = 256 * 1024;
@@ -38,7 +42,10 @@ export interface Board {
   /** Absent without `--watchdog`. */
   readonly watchdog: { readonly device: Watchdog; readonly lock: Lock } | undefined;
   readonly acpiEvents: { readonly device: EventDevice; readonly lock: Lock };
-  readonly virtio: readonly VirtioFunction[];
+  /** On whatever transport. */
+  readonly virtio: readonly PluggedVirtio[];
+  /** This thread's: what its vCPU waits for before it goes on. */
+  readonly hold: Hold;
   /** Puts every device back to its power-on state. No vCPU may run, and every backend stands still. */
   reset(): void;
   /** A vCPU has ended a level interrupt of this vector. */
@@ -116,6 +123,12 @@ export function buildBoard(spec: MachineSpec, events: EventRing): Board {
   ports.map("PCI configuration", Port.pciConfig, 8, pci.configPorts);
   mmio.map("MMCONFIG", MemoryMap.mmconfig, MemoryMap.mmconfigSize, pci.mmconfig);
 
+  const hold = new Hold();
+  const virtioMmio = buildVirtioMmio(spec, state, pci.pins, hold);
+  for (const { spec: page, device } of virtioMmio.pages) {
+    mmio.map(page.id, page.address, mmioBytes, device);
+  }
+
   mmio.map("IOAPIC", MemoryMap.ioapic, MemoryMap.ioapicSize, ioapic, ioapicLock);
 
   const firstEntry = state.words(1);
@@ -138,9 +151,11 @@ export function buildBoard(spec: MachineSpec, events: EventRing): Board {
     cmos: { device: cmos, lock: cmosLock },
     watchdog,
     acpiEvents: { device: acpiEvents, lock: eventsLock },
-    virtio: pci.functions,
+    virtio: [...pci.functions, ...virtioMmio.pages],
+    hold,
     reset() {
       pci.reset();
+      virtioMmio.reset();
       for (const { device, lock } of resettable) locked(lock, () => device.reset());
       for (let gsi = 0; gsi < Gsi.pins; gsi++) routing.clear(gsi);
     },

@@ -1,9 +1,10 @@
 /** Puts into guest RAM what the first vCPU will find: firmware tables, kernel, initramfs, command line. */
 import { fstatSync } from "node:fs";
+import { AcpiEvent } from "../devices/legacy/event-device.ts";
+import { mmioBytes } from "../devices/virtio/mmio-registers.ts";
 import { ConfigError } from "../exit-codes.ts";
 import { close, Open, open, pread } from "../ffi/file.ts";
 import { SystemError } from "../ffi/libc.ts";
-import { AcpiEvent } from "../devices/legacy/event-device.ts";
 import { buildAcpi } from "../firmware/acpi/acpi.ts";
 import type { BootState, KernelEntry } from "../firmware/boot-state.ts";
 import { hasOption } from "../firmware/cmdline.ts";
@@ -50,6 +51,8 @@ export interface BootPlan {
   readonly cpus: readonly { readonly apicId: number; readonly enabled: boolean }[];
   readonly serial: boolean;
   readonly watchdog?: boolean;
+  /** Devices on virtio-mmio. */
+  readonly virtioMmio?: readonly { readonly address: number; readonly gsi: number }[];
 }
 
 const IOAPIC_ID = 0;
@@ -80,6 +83,19 @@ export function prepareBoot(plan: BootPlan): BootState {
   }
 }
 
+/**
+ * The command line with virtio-mmio devices in Linux's words, for kernels without ACPI: a kernel with it finds the same
+ * devices there first, and cannot have their registers a second time (docs/virtio.md). They come first, for what
+ * follows "--" is not the kernel's.
+ */
+const announced = ({ cmdline, virtioMmio = [] }: BootPlan): string =>
+  [
+    ...virtioMmio.map(
+      ({ address, gsi }) => `virtio_mmio.device=4K@0x${address.toString(16)}:${gsi}`,
+    ),
+    ...(cmdline === "" ? [] : [cmdline]),
+  ].join(" ");
+
 /** The loaders know files, the user knows options. */
 const inOptions = (message: string): string =>
   message
@@ -99,7 +115,7 @@ function load(plan: BootPlan): BootState {
       kernelSize: kernel.size,
       kernelPath: kernel.path,
       ...(initramfs ? { initramfs } : {}),
-      cmdline: plan.cmdline,
+      cmdline: announced(plan),
       ram: memory,
       e820: e820(memory),
       rsdpAddress: tables.rsdpAddress,
@@ -132,6 +148,11 @@ function acpiTables(plan: BootPlan): ReturnType<typeof buildAcpi> {
     pmTimerPort: Port.pmTimer,
     events: { port: Port.events, gsi: Gsi.events, powerButton: AcpiEvent.powerButton },
     ...(plan.watchdog ? { watchdog: describeWatchdog(Port.watchdog) } : {}),
+    virtioMmio: (plan.virtioMmio ?? []).map(({ address, gsi }) => ({
+      address,
+      length: mmioBytes,
+      gsi,
+    })),
     pci: [
       {
         segment: 0,

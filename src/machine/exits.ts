@@ -14,6 +14,7 @@ import {
 } from "../ffi/kvm-abi.ts";
 import type { Board } from "./board.ts";
 import { describeBadExit } from "./exit-report.ts";
+import type { Hold } from "./hold.ts";
 
 const union = KvmRun.offsets.exit;
 const ripHigh = KvmRun.offsets.s + KvmRegs.offsets.rip + 4;
@@ -52,6 +53,16 @@ export class ExitServer {
     }
   }
 
+  /** What the vCPU waits for before it goes on. */
+  get hold(): Hold {
+    return this.board.hold;
+  }
+
+  /** The next KVM_RUN completes the access that was served last, and comes back before the guest executes anything. */
+  set immediateExit(on: boolean) {
+    this.#view.setUint8(KvmRun.offsets.immediate_exit, on ? 1 : 0);
+  }
+
   /** Serves the exit that KVM_RUN has just returned with. False when the vCPU must not go on by itself. */
   serve(): boolean {
     const view = this.#view;
@@ -65,7 +76,7 @@ export class ExitServer {
         return true;
       case ExitReason.KVM_EXIT_MMIO:
         this.#memory();
-        return true;
+        return !this.hold.on;
       case ExitReason.KVM_EXIT_IOAPIC_EOI:
         this.board.endOfInterrupt(view.getUint8(union));
         return true;

@@ -5,8 +5,8 @@
 
 import { EventRing, type MachineEvent } from "../bus/event-ring.ts";
 import { EventKind, LogLevel } from "../bus/events.ts";
-import type { Watchdog } from "../devices/legacy/watchdog.ts";
 import { AcpiEvent } from "../devices/legacy/event-device.ts";
+import type { Watchdog } from "../devices/legacy/watchdog.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import { createTimerfd } from "../ffi/epoll.ts";
 import { createEventfd } from "../ffi/eventfd.ts";
@@ -25,7 +25,8 @@ import { type ConsoleSpec, type MachineSpec, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
 import { applyBootState } from "./vcpu-state.ts";
 import { openDevices } from "./virtio/devices.ts";
-import { freeSlot, plug } from "./virtio/spec.ts";
+import { plugInto } from "./virtio/plug.ts";
+import { freeSlot } from "./virtio/spec.ts";
 import { createVirtualMachine, topologyOf, type VirtualMachine } from "./virtual-machine.ts";
 
 /** How long a reset waits for disks that answer slowly. */
@@ -94,7 +95,8 @@ export class Machine {
       const memory = new GuestMemory(config.memory.size, backing);
       this.#vm = createVirtualMachine(kvm, config.cpus, memory, owned);
 
-      const virtio = plug(devices, owned);
+      const transport = config.platform?.virtio ?? "pci";
+      const { virtio, virtioMmio } = plugInto(transport, devices, owned);
       const spec: MachineSpec = {
         vmFd: this.#vm.fd,
         vcpuFds: this.#vm.vcpus,
@@ -106,6 +108,7 @@ export class Machine {
         control: this.#threads.control,
         serial: console?.spec,
         virtio,
+        virtioMmio,
         ioWakeFd: owned.fd(createEventfd()),
         rtcTimerFd: owned.fd(createTimerfd()),
         watchdogTimerFd: config.watchdog ? owned.fd(createTimerfd()) : undefined,
@@ -126,6 +129,7 @@ export class Machine {
         cpus: cpusOf(config),
         serial: console !== undefined,
         watchdog: config.watchdog,
+        virtioMmio: virtioMmio ?? [],
       };
       this.#load();
     } catch (error) {

@@ -25,6 +25,9 @@ export const MemoryMap = {
   pciWindow32End: 0xe800_0000,
   mmconfig: 0xe800_0000,
   mmconfigSize: 256 * MiB,
+  /** virtio-mmio devices, a page each. */
+  virtioMmio: 0xf800_0000,
+  virtioMmioSize: 0x2_0000,
   ioapic: 0xfec0_0000,
   ioapicSize: 0x1000,
   localApic: 0xfee0_0000,

@@ -42,6 +42,8 @@ export interface PciSegment {
   readonly configPorts: BusDevice;
   readonly mmconfig: BusDevice;
   readonly functions: readonly VirtioFunction[];
+  /** The IOAPIC's pins from `Gsi.intx` on, for others to share. */
+  readonly pins: readonly SharedPin[];
   /** Registers that move: for the MMIO bus. */
   ranges(): Mapping[];
   /** As after power-on. No vCPU runs, and every backend stands still. */
@@ -118,6 +120,7 @@ export function buildPci(
     configPorts: new PciConfigPorts(bus),
     mmconfig: new PciMmconfig(bus),
     functions,
+    pins,
     ranges() {
       const mappings = functions.flatMap(({ device, spec: { id }, lock }) => {
         const address = device.barAddress;

@@ -3,6 +3,7 @@
  * graph from it (see board.ts), so it is all that a worker is sent.
  */
 import type { RamRegion } from "./guest-memory.ts";
+import type { VirtioMmioSpec } from "./virtio/mmio.ts";
 import type { VirtioSpec } from "./virtio/spec.ts";
 
 /** Where a character device's far end is, opened by the main thread. */
@@ -38,8 +39,10 @@ export interface MachineSpec {
   readonly control: SharedArrayBuffer;
   /** The serial port, absent with `--serial off`. */
   readonly serial: ConsoleSpec | undefined;
-  /** In slot order. */
+  /** On PCI, in slot order. */
   readonly virtio: readonly VirtioSpec[];
+  /** On virtio-mmio, in the order of their pages; then none are on PCI. */
+  readonly virtioMmio?: readonly VirtioMmioSpec[] | undefined;
   /** eventfd that wakes the I/O worker. */
   readonly ioWakeFd: number;
   /** timerfd of the RTC's interrupts. */

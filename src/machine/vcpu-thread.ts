@@ -70,15 +70,31 @@ function park(control: ThreadControl): boolean {
 
 /** Runs the guest until something else is asked. */
 function run(vcpu: number, control: ThreadControl, exits: ExitServer): void {
+  if (!exits.hold.wait(control)) return;
   for (;;) {
     if (enterGuest(vcpu) === Entered.exit) {
-      if (exits.serve()) continue;
-      control.askSelfToPark();
+      if (exits.serve() || goesOn(vcpu, control, exits)) continue;
     } else {
       consumeKick();
     }
     if (control.asked !== Ask.run) return;
   }
+}
+
+/**
+ * After an exit that keeps the vCPU: true when what it waited for is there. False when it is to stop: of its own
+ * accord, or as it was asked to while it waited; the access that it waits with is complete then.
+ */
+function goesOn(vcpu: number, control: ThreadControl, exits: ExitServer): boolean {
+  if (!exits.hold.on) {
+    control.askSelfToPark();
+    return false;
+  }
+  if (exits.hold.wait(control)) return true;
+  exits.immediateExit = true;
+  while (enterGuest(vcpu) === Entered.exit) exits.serve();
+  exits.immediateExit = false;
+  return false;
 }
 
 /** The same, for a benchmark. */
@@ -88,13 +104,13 @@ function runMeasured(
   exits: ExitServer,
   meter: ExitMeter,
 ): void {
+  if (!exits.hold.wait(control)) return;
   for (;;) {
     meter.enters();
     const entered = enterGuest(vcpu);
     meter.returned();
     if (entered === Entered.exit) {
-      if (exits.serve()) continue;
-      control.askSelfToPark();
+      if (exits.serve() || goesOn(vcpu, control, exits)) continue;
     } else {
       consumeKick();
     }

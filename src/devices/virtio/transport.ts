@@ -169,10 +169,16 @@ export class VirtioTransport {
     if (queue && powerOfTwo && size <= most) queue.size = size;
   }
 
-  /** Writing 1 enables; there is no way back but a reset (section 4.1.4.3.2). */
+  /** Writing 1 enables; on PCI there is no way back but a reset (section 4.1.4.3.2). */
   enableQueue(value: number): void {
     const queue = this.openQueue;
     if (queue && value === 1 && (this.state.status & Status.DRIVER_OK) === 0) queue.enable = 1;
+  }
+
+  /** For mmio, where a driver may take a queue back that the backend does not have yet (section 4.2.2.2). */
+  disableQueue(): void {
+    const queue = this.queue;
+    if (queue && (this.state.status & Status.DRIVER_OK) === 0) queue.enable = 0;
   }
 
   readConfig(offset: number): number {

@@ -60,6 +60,7 @@ function buildRsdp(xsdtAddress: number): Uint8Array {
 
 function check(platform: AcpiPlatform): void {
   const { cpus, tablesEnd, rsdpAddress, ioapic, serial, rtc, pci = [] } = platform;
+  const { virtioMmio = [] } = platform;
   if (!cpus.some((cpu) => cpu.enabled)) throw new RangeError("ACPI: no processor is enabled");
   // Linux drops an x2APIC entry of a small id beside local APIC entries, and a UID must fit a byte
   // in the latter: ascending ids (so a UID is never above its APIC id) keep clear of both.
@@ -69,7 +70,8 @@ function check(platform: AcpiPlatform): void {
     last = apicId;
   }
   if (cpus.length > 0x1000) throw new RangeError(`ACPI: ${cpus.length} processors, at most 4096`);
-  for (const wired of [serial, rtc, ...pci.flatMap(({ interrupts }) => interrupts)]) {
+  const pciInterrupts = pci.flatMap(({ interrupts }) => interrupts);
+  for (const wired of [serial, rtc, ...virtioMmio, ...pciInterrupts]) {
     const pin = (wired?.gsi ?? ioapic.gsiBase) - ioapic.gsiBase;
     if (!(pin >= 0 && pin < ioapic.pins)) {
       throw new RangeError(`ACPI: GSI ${wired?.gsi} is not a pin of the I/O APIC`);

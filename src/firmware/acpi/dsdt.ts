@@ -8,7 +8,7 @@
 import { device, eisaId, join, list, littleEndian, name, scope, type Term, text } from "./aml.ts";
 import { eventDevices } from "./events.ts";
 import { pciRoot } from "./pci-root.ts";
-import type { AcpiCpu, AcpiPlatform, AcpiPortDevice } from "./platform.ts";
+import type { AcpiCpu, AcpiPlatform, AcpiPortDevice, AcpiVirtioMmio } from "./platform.ts";
 import * as res from "./resources.ts";
 import { table } from "./table.ts";
 
@@ -35,6 +35,21 @@ const portDevice = (label: string, id: string, { port, length, gsi }: AcpiPortDe
     name("_HID", eisaId(id)),
     name("_UID", 0),
     name("_CRS", res.resources(res.io({ start: port, length }), res.interrupt([gsi]))),
+  );
+
+/** `\_SB.VR00`, `VR01`, …: in hex. Linux's virtio_mmio driver knows the id, which Arm gave out for it. */
+const virtioMmioDevice = ({ address, length, gsi }: AcpiVirtioMmio, index: number): Term =>
+  device(
+    `VR${index.toString(16).toUpperCase().padStart(2, "0")}`,
+    name("_HID", text("LNRO0005")),
+    name("_UID", index),
+    name(
+      "_CRS",
+      res.resources(
+        res.memory32Fixed({ start: address, length }),
+        res.interrupt([gsi], { level: true, low: true, shared: true }),
+      ),
+    ),
   );
 
 const memory = (range: res.Range): Term =>
@@ -69,13 +84,14 @@ function board(platform: AcpiPlatform): Term {
 }
 
 export function buildDsdt(platform: AcpiPlatform): Uint8Array {
-  const { cpus, serial, rtc, events, pci = [] } = platform;
+  const { cpus, serial, rtc, events, virtioMmio = [], pci = [] } = platform;
   const devices = [
     ...cpus.map(processor),
     board(platform),
     ...(serial === undefined ? [] : [portDevice("COM1", "PNP0501", serial)]),
     ...(rtc === undefined ? [] : [portDevice("RTC0", "PNP0B00", rtc)]),
     ...(events === undefined ? [] : eventDevices(events)),
+    ...virtioMmio.map(virtioMmioDevice),
     ...pci.map(pciRoot),
   ];
   // Section 7.4.2: the sleep type for the control register, and three elements without meaning

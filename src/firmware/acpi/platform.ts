@@ -26,6 +26,13 @@ export interface AcpiPortDevice {
   readonly gsi: number;
 }
 
+/** A virtio-mmio device: a range of registers, and a level-triggered interrupt, active low as PCI's are. */
+export interface AcpiVirtioMmio {
+  readonly address: number;
+  readonly length: number;
+  readonly gsi: number;
+}
+
 /** One PCI interrupt pin of a device on the root bus: level-triggered, active low. */
 export interface AcpiPciInterrupt {
   readonly device: number;
@@ -101,5 +108,6 @@ export interface AcpiPlatform {
   /** Ports and memory that belong to the board, and that the OS must not give to any device. */
   readonly reservedPorts?: readonly Range[];
   readonly reservedMemory?: readonly Range[];
+  readonly virtioMmio?: readonly AcpiVirtioMmio[];
   readonly pci?: readonly AcpiPciSegment[];
 }

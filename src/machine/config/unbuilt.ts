@@ -51,7 +51,6 @@ export const unbuilt: readonly Unbuilt[] = [
   { option: "--vsock", asked: (vm) => vm.vsock !== undefined },
   { option: "--device", asked: (vm) => some(vm.devices) },
   { option: "--balloon", asked: (vm) => asksBalloon(vm) },
-  { option: "--platform virtio=mmio", asked: (vm) => vm.platform?.virtio === "mmio" },
   {
     option: "--platform num_pci_segments=",
     asked: (vm) => (vm.platform?.num_pci_segments ?? 1) > 1,

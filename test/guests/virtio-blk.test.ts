@@ -1,0 +1,142 @@
+/** The virtio transports and the disk, driven by a guest of their own: test/guests/virtio-blk. */
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  expectOk,
+  guestTests,
+  guestTimeoutMs,
+  notes,
+  runSuite,
+  type SuiteOptions,
+  transports,
+  verdicts,
+} from "./harness.ts";
+
+const sectorBytes = 512;
+const sectors = 2048;
+const mark = 0x5a;
+/** Where chv has memory-mapped configuration space (docs/memory-map.md). */
+const mmconfig = 0xe800_0000;
+
+const folder = mkdtempSync(join(tmpdir(), "chv-blk-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Sectors that begin with their number and are full of `mark`, as disk.h says. */
+const filled = (() => {
+  const bytes = new Uint8Array(sectors * sectorBytes).fill(mark);
+  const view = new DataView(bytes.buffer);
+  for (let i = 0; i < sectors; i++) view.setBigUint64(i * sectorBytes, BigInt(i), true);
+  return bytes;
+})();
+
+let images = 0;
+function image(): string {
+  const path = join(folder, `disk${images++}`);
+  writeFileSync(path, filled);
+  return path;
+}
+
+/** The guest with one disk. */
+function withDisk({ path = image(), more = "", queues = 1, words = "" } = {}): SuiteOptions {
+  return {
+    guest: "virtio-blk",
+    cmdline: `sectors=${sectors} queues=${queues} queue_size=128 ${words}`,
+    args: ["--disk", `path=${path},serial=guest-disk,num_queues=${queues}${more}`],
+  };
+}
+
+for (const transport of transports) {
+  describe(`a disk on ${transport}`, () => {
+    const path = image();
+    guestTests(
+      [
+        ...["blk-identity", "blk-read", "blk-pieces", "blk-long-chain", "blk-write", "blk-zeroes"],
+        ...["blk-discard", "queue-plain", "queue-indirect", "queue-event-index"],
+        ...["queue-indirect-event-index", "queue-offered-early", "queue-not-enabled"],
+        ...["queue-calls-flag", "queue-calls-event-index", "interrupts-pin"],
+        ...["interrupts-pin-reset", "virtio-ladder", "virtio-features-refused", "virtio-failed"],
+        ...["virtio-reset-in-flight", "virtio-reset-forgets"],
+      ],
+      { transport, ...withDisk({ path }) },
+    );
+
+    test("what it wrote, zeroed and discarded is so in the file, and the rest as it was", () => {
+      const file = new Uint8Array(readFileSync(path));
+      const sector = (n: number) => file.subarray(n * sectorBytes, (n + 1) * sectorBytes);
+      const written = new DataView(file.buffer).getBigUint64(1000 * sectorBytes, true);
+      const zeroes = [1100, 1101, 1102, ...range(1104, 8), ...range(1200, 16)];
+      expect(written).toBe(0x1111n);
+      for (const n of zeroes) expect(sector(n)).toEqual(new Uint8Array(sectorBytes));
+      for (const n of [...range(1000, 8), ...zeroes, 1300]) {
+        sector(n).set(filled.subarray(n * sectorBytes, (n + 1) * sectorBytes));
+      }
+      expect(Buffer.compare(file, filled)).toBe(0);
+    });
+
+    test(
+      "rings that break the rules cost the guest the device, until it resets it",
+      async () => {
+        const names = "virtio-broken-ring,virtio-misplaced-rings";
+        const { stdout, stderr, exitCode } = await runSuite(names, { transport, ...withDisk() });
+        expect({ verdicts: verdicts(stdout), exitCode }).toEqual({
+          verdicts: ["ok virtio-broken-ring", "ok virtio-misplaced-rings", "done"],
+          exitCode: 0,
+        });
+        expect(notes(stdout).get("broken")).toBe("12");
+        // one line for each: 12 rings that were broken, 4 that were not where rings can be
+        const lines = stderr.trimEnd().split("\n");
+        expect(
+          lines.filter((line) => !line.includes("_disk0: the driver broke its queue")),
+        ).toEqual([]);
+        expect(lines).toHaveLength(16);
+      },
+      guestTimeoutMs,
+    );
+
+    test(
+      "is taken back from the midst of its work with the image past the page cache",
+      async () => {
+        const options = withDisk({ more: ",direct=on", words: "rounds=60" });
+        const run = await runSuite("virtio-reset-in-flight", { transport, ...options });
+        expectOk("virtio-reset-in-flight", run);
+      },
+      guestTimeoutMs,
+    );
+  });
+
+  describe(`a disk of two processors on ${transport}`, () => {
+    guestTests(
+      [
+        "smp-queue-each",
+        ...(transport === "pci" ? ["smp-vector-each"] : []),
+        "smp-reset-bystander",
+      ],
+      { transport, cpus: 2, ...withDisk({ queues: 2 }) },
+    );
+  });
+}
+
+describe("MSI-X", () => {
+  guestTests(
+    [
+      ...["interrupts-msix", "interrupts-intx-disabled", "msix-mask-vector", "msix-mask-function"],
+      ...["msix-mask-vector-load", "msix-mask-function-load", "msix-retarget"],
+    ],
+    withDisk(),
+  );
+});
+
+describe("PCI configuration", () => {
+  const { args = [], ...options } = withDisk({ words: `mmconfig=${mmconfig}` });
+  guestTests(
+    [
+      ...["bar-sizing", "bar-moves-load", "bar-exchange", "bar-above-4g", "pci-mmconfig"],
+      "pci-config-access",
+    ],
+    { ...options, args: [...args, `path=${image()}`] },
+  );
+});
+
+const range = (start: number, length: number) => Array.from({ length }, (_, i) => start + i);
