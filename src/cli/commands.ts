@@ -3,6 +3,7 @@
  * made; its code is loaded when it runs.
  */
 
+import * as v from "valibot";
 import type { ObjectSchema } from "../machine/config/shape.ts";
 import type { VmmOptions } from "../machine/config/vmm.ts";
 import { CtlOptionsSchema } from "./ctl-options.ts";
@@ -28,8 +29,17 @@ export interface CommandInput {
   readonly vmm: VmmOptions;
 }
 
+const NoOptions = v.object({});
+
 /** Every command that there is, by name. */
 export const commands: Readonly<Record<string, Command>> = {
+  doctor: {
+    description: "Check what of this host chv can use, and say the fix for the rest",
+    schema: NoOptions,
+    positionals: [],
+    takesRest: false,
+    run: async () => (await import("./doctor.ts")).runDoctor(),
+  },
   ctl: {
     description: "Drive a VMM by its API's socket: chv ctl --api-socket PATH COMMAND",
     schema: CtlOptionsSchema,
