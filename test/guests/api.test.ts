@@ -1,0 +1,211 @@
+/** The API of a real chv, as a user drives it: with curl, on a guest that really runs. */
+import { expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buildGuest } from "./build.ts";
+import { chvCommand, guestTimeoutMs } from "./harness.ts";
+import { Follower } from "./process.ts";
+
+interface Answer {
+  readonly status: number;
+  readonly body: string;
+}
+
+class ApiProcess extends Follower {
+  constructor(
+    command: readonly string[],
+    readonly folder: string,
+  ) {
+    super(command, guestTimeoutMs);
+  }
+
+  get socket(): string {
+    return join(this.folder, "api.sock");
+  }
+
+  static async start(...more: string[]): Promise<ApiProcess> {
+    const folder = mkdtempSync(join(tmpdir(), "chv-api-"));
+    return ApiProcess.startIn(folder, ...more);
+  }
+
+  static async startIn(folder: string, ...more: string[]): Promise<ApiProcess> {
+    const socket = join(folder, "api.sock");
+    const command = [...(await chvCommand()), "--api-socket", socket, ...more];
+    const chv = new ApiProcess(command, folder);
+    await chv.answers();
+    return chv;
+  }
+
+  /** Resolves when a ping is answered, or when the process has ended. */
+  async answers(): Promise<void> {
+    let ended = false;
+    void this.ended().then(() => {
+      ended = true;
+    });
+    while (!ended && (await this.ask("GET", "vmm.ping")).status !== 200);
+  }
+
+  async ask(method: string, operation: string, body?: unknown): Promise<Answer> {
+    const data = body === undefined ? [] : ["-d", JSON.stringify(body)];
+    const curl = Bun.spawn(
+      [
+        ...["curl", "-s", "--max-time", "60", "-w", "\n%{http_code}", "-X", method],
+        ...["--unix-socket", this.socket, ...data, `http://localhost/api/v1/${operation}`],
+      ],
+      { stdout: "pipe", stderr: "ignore" },
+    );
+    const lines = (await new Response(curl.stdout).text()).split("\n");
+    return { status: Number(lines.at(-1)), body: lines.slice(0, -1).join("\n") };
+  }
+
+  async put(operation: string, body?: unknown): Promise<number> {
+    return (await this.ask("PUT", operation, body)).status;
+  }
+
+  async info(): Promise<{ state: string; config: Record<string, unknown> }> {
+    return JSON.parse((await this.ask("GET", "vm.info")).body);
+  }
+
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await super[Symbol.asyncDispose]();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A guest that reads a port for ever, or `count` times. */
+async function machine(serial: object = { mode: "Null" }, count = 2 ** 40): Promise<object> {
+  const payload = { kernel: await buildGuest("pause"), cmdline: `count=${count}` };
+  return { payload, memory: { size: 64 * 2 ** 20 }, serial, console: { mode: "Off" } };
+}
+
+const tests = (name: string, run: () => Promise<void>) => test(name, run, guestTimeoutMs);
+
+tests("a life: created, running, paused, shut down, running again, deleted", async () => {
+  await using chv = await ApiProcess.start();
+  const states: string[] = [];
+  const after = async (operation: string, body?: unknown) => {
+    expect(await chv.put(operation, body)).toBe(204);
+    states.push((await chv.info()).state);
+  };
+
+  await after("vm.create", await machine());
+  for (const operation of ["vm.boot", "vm.pause", "vm.resume", "vm.pause", "vm.boot"]) {
+    await after(operation);
+  }
+  for (const operation of ["vm.reboot", "vm.pause", "vm.reboot", "vm.shutdown", "vm.boot"]) {
+    await after(operation);
+  }
+  expect(states.join(" ")).toBe(
+    "Created Running Paused Running Paused Running Running Paused Running Shutdown Running",
+  );
+
+  expect(await chv.put("vm.delete")).toBe(204);
+  expect((await chv.ask("GET", "vm.info")).status).toBe(404);
+  expect(await chv.put("vm.delete")).toBe(204);
+  expect(await chv.put("vmm.shutdown")).toBe(200);
+  expect((await chv.ended()).exitCode).toBe(0);
+  expect(readdirSync(chv.folder)).toEqual([]);
+});
+
+tests("what is refused changes nothing, and what failed can be tried again", async () => {
+  await using chv = await ApiProcess.start();
+  const config = await machine();
+
+  expect(await chv.put("vm.boot")).toBe(404);
+  expect(await chv.put("vm.create", { payload: { kernel: "/nowhere/kernel" } })).toBe(204);
+  expect(await chv.put("vm.create", config)).toBe(409);
+  const refused = await chv.ask("PUT", "vm.boot");
+  expect([refused.status, JSON.parse(refused.body)[1]]).toEqual([
+    400,
+    "--kernel /nowhere/kernel: no such file or directory; name a file that chv may read",
+  ]);
+  expect((await chv.info()).state).toBe("Created");
+  expect(await chv.put("vm.pause")).toBe(409);
+
+  expect(await chv.put("vm.delete")).toBe(204);
+  expect(await chv.put("vm.create", config)).toBe(204);
+  expect(await chv.put("vm.boot")).toBe(204);
+  expect(await chv.put("vm.boot")).toBe(409);
+});
+
+tests("the guest's power-off ends the process, unless it is to be kept", async () => {
+  const config = await machine({ mode: "Null" }, 10);
+  {
+    await using chv = await ApiProcess.start();
+    await chv.put("vm.create", config);
+    await chv.put("vm.boot");
+    expect((await chv.ended()).exitCode).toBe(0);
+  }
+  await using chv = await ApiProcess.start("--on-poweroff", "keep");
+  await chv.put("vm.create", config);
+  await chv.put("vm.boot");
+  const exit = await chv.ask("PUT", "vm.wait", { for: "exit", timeout_ms: 60_000 });
+  expect(JSON.parse(exit.body).event).toBe("poweroff");
+  while ((await chv.info()).state !== "Shutdown");
+  expect(await chv.put("vm.boot")).toBe(204);
+});
+
+tests("a machine of the command line is the API's too", async () => {
+  const kernel = await buildGuest("pause");
+  const more = ["--memory", "64M", "--serial", "null", "--console", "off"];
+  await using chv = await ApiProcess.start(
+    "--kernel",
+    kernel,
+    "--cmdline",
+    "count=99999999",
+    ...more,
+  );
+
+  expect(await chv.info()).toMatchObject({ state: "Running", config: { payload: { kernel } } });
+  expect(await chv.put("vm.pause")).toBe(204);
+});
+
+tests(
+  "one instance to a path: the second names the first; a killed one leaves no trouble",
+  async () => {
+    await using first = await ApiProcess.start();
+    const second = new ApiProcess(
+      [...(await chvCommand()), "--api-socket", first.socket],
+      first.folder,
+    );
+    const { exitCode, stderr } = await second.ended();
+    expect(exitCode).toBe(242);
+    expect(stderr).toBe(
+      `chv: --api-socket ${first.socket}: in use by process ${first.pid}; end it first, or name another path\n`,
+    );
+
+    expect(statSync(first.socket).mode & 0o777).toBe(0o600);
+    first.kill("SIGKILL");
+    await first.ended();
+    expect(statSync(first.socket).isSocket()).toBe(true);
+    const third = await ApiProcess.startIn(first.folder);
+    expect((await third.ask("GET", "vmm.ping")).status).toBe(200);
+    third.kill("SIGTERM");
+    expect((await third.ended()).exitCode).toBe(0);
+    expect(readdirSync(first.folder)).toEqual([]);
+  },
+);
+
+tests("100 reboots leave no descriptor, thread or mapping behind", async () => {
+  await using chv = await ApiProcess.start();
+  await chv.put("vm.create", await machine());
+  await chv.put("vm.boot");
+  const counted = () => ({
+    descriptors: readdirSync(`/proc/${chv.pid}/fd`).length,
+    threads: readdirSync(`/proc/${chv.pid}/task`).length,
+    mappings: readFileSync(`/proc/${chv.pid}/maps`, "utf8").split("\n").length,
+  });
+  const reboot = async (times: number) => {
+    for (let i = 0; i < times; i++) expect(await chv.put("vm.reboot")).toBe(204);
+  };
+
+  await reboot(20);
+  const before = counted();
+  await reboot(80);
+  const after = counted();
+
+  expect(after.descriptors).toBeLessThanOrEqual(before.descriptors);
+  expect(after.threads).toBeLessThanOrEqual(before.threads);
+  expect(after.mappings).toBeLessThan(before.mappings + 20);
+});
