@@ -47,10 +47,10 @@ export interface VhostRing {
 
 export const openVhostNet = (): number => open("/dev/vhost-net", Open.readWrite);
 
-type Call = (fd: number, request: Request, argument?: Block | number) => number;
+export type VhostCall = (fd: number, request: Request, argument?: Block | number) => number;
 
 /** The feature bits that vhost knows of. */
-export function vhostFeatures(fd: number, call: Call = ioctl): bigint {
+export function vhostFeatures(fd: number, call: VhostCall = ioctl): bigint {
   const argument = new Block(8);
   call(fd, VHOST_GET_FEATURES, argument);
   return argument.view.getBigUint64(0, true);
@@ -60,7 +60,7 @@ export class VhostNet {
   /** `call` is ioctl(2); it comes from outside so that it can be listened to. */
   constructor(
     readonly fd: number,
-    readonly call: Call = ioctl,
+    readonly call: VhostCall = ioctl,
   ) {}
 
   /** This process's memory is the one that addresses are of: once, before all else. */

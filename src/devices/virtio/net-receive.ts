@@ -42,7 +42,7 @@ const oldFrames = 65_536;
 
 /** Frames that came before the driver was ready are not for it: they may be of a kind that it does not take. */
 export function discardFrames(fd: number, read: typeof readVector): void {
-  const into = new Block(8);
+  const into = new Block(headerBytes);
   const iovec = new Block(iovecBytes);
   putIovec(new Uint32Array(iovec.buffer), 0, into.address, into.bytes.length);
   for (let i = 0; i < oldFrames && read(fd, iovec.address, 1, noOffset) >= 0; i++);
@@ -62,11 +62,11 @@ export interface ReceiveParts {
 const [first, count, start, end, bytes] = [0, 1, 2, 3, 4];
 /** Bytes in the overflow area that are still to be placed, and where they begin. */
 const [tail, tailAt] = [5, 6];
-/** Bytes of the longest frame expected; and whether frames are waited for (1), rather than buffers or tokens (0). */
-const [want, listening] = [7, 8];
+/** Bytes of the longest frame expected; whether frames are waited for (1), not buffers or tokens; there is no tap (1). */
+const [want, listening, gone] = [7, 8, 9];
 
 export class NetReceiver {
-  private readonly state = new Float64Array(9);
+  private readonly state = new Float64Array(10);
   private readonly iovecs = new Block(2 * maxSegments * iovecBytes);
   private readonly words = new Uint32Array(this.iovecs.buffer);
   private readonly overflow = new Block(overflowBytes);
@@ -123,7 +123,7 @@ export class NetReceiver {
           break;
         }
       }
-      state[listening] = 1;
+      state[listening] = 1 - state[gone]!;
     } finally {
       queue.flush();
     }
@@ -199,7 +199,10 @@ export class NetReceiver {
     const from = iovecs.address + state[start]! * iovecBytes;
     const length = parts.read(fd, from, state[end]! - state[start]! + 1, noOffset);
     if (length < headerBytes) {
-      if (length === -Errno.EBADFD) parts.lost();
+      if (length === -Errno.EBADFD) {
+        state[gone] = 1;
+        parts.lost();
+      }
       return false;
     }
     parts.limiter.spend(length - headerBytes);

@@ -7,7 +7,7 @@ import { Epoll } from "../../ffi/epoll.ts";
 import { createEventfd, drainEventfd, signalEventfd } from "../../ffi/eventfd.ts";
 import { close } from "../../ffi/file.ts";
 import { SystemError } from "../../ffi/libc.ts";
-import { VhostNet } from "../../ffi/vhost.ts";
+import type { VhostNet } from "../../ffi/vhost.ts";
 import type { BackendHost } from "./backend.ts";
 import { GuestFault } from "./guest-fault.ts";
 import type { PairQueues, QueuePair } from "./net-pair.ts";
@@ -24,18 +24,17 @@ export class VhostPair implements QueuePair {
   /** What the kernel writes to when the driver has no vector, and when a ring is broken: one for each queue. */
   private readonly callFds: readonly number[];
   private readonly errorFds: readonly number[];
-  private readonly vhost: VhostNet;
 
   constructor(
-    fd: number,
+    readonly vhost: VhostNet,
     readonly tap: number,
     readonly host: BackendHost,
     /** The device's number of the receive queue. */
     readonly index: number,
     readonly kickFds: readonly number[],
-    call?: ConstructorParameters<typeof VhostNet>[1],
+    /** A queue is broken: the whole device stands still. */
+    halt: () => void,
   ) {
-    this.vhost = new VhostNet(fd, call);
     this.callFds = queueNumbers.map(createEventfd);
     this.errorFds = queueNumbers.map(createEventfd);
     for (const queue of queueNumbers) {
@@ -45,6 +44,7 @@ export class VhostPair implements QueuePair {
       });
       host.watch(errorFd, Epoll.in, () => {
         if (drainEventfd(errorFd) && this.state[ready] === 1) {
+          halt();
           throw new GuestFault(`vhost finds queue ${index + queue} broken`);
         }
       });

@@ -6,8 +6,10 @@ import { armTimerfd, createTimerfd, Epoll } from "../../ffi/epoll.ts";
 import { drainEventfd } from "../../ffi/eventfd.ts";
 import { close } from "../../ffi/file.ts";
 import { readVector, writeVector } from "../../ffi/file-vector.ts";
+import { ioctl } from "../../ffi/ioctl.ts";
 import { errnoName } from "../../ffi/libc.ts";
 import { type TapCalls, tapCalls } from "../../ffi/tap.ts";
+import { type VhostCall, VhostNet } from "../../ffi/vhost.ts";
 import type { Backend, BackendHost } from "./backend.ts";
 import { NetCounters, NetFeature, type NetSpec, VirtioNetConfig } from "./net-config.ts";
 import { type ControlTarget, NetControlQueue } from "./net-control.ts";
@@ -29,8 +31,10 @@ const [usable, inUse, gone, started, accepted] = [0, 1, 2, 3, 4];
 export interface NetCalls extends TapCalls {
   readonly readVector: typeof readVector;
   readonly writeVector: typeof writeVector;
+  /** ioctl(2) on vhost-net. */
+  readonly vhost: VhostCall;
 }
-const netCalls: NetCalls = { ...tapCalls, readVector, writeVector };
+const netCalls: NetCalls = { ...tapCalls, readVector, writeVector, vhost: ioctl };
 
 export class NetBackend implements Backend, ControlTarget, PairParts {
   readonly filter = new NetFilter();
@@ -41,6 +45,8 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
   private readonly state = new Uint32Array(5);
   /** By pair: the driver has enabled its queues (1). One more, which it never has. */
   private readonly present: Uint8Array;
+  /** By pair: the kernel steers frames to its queue of the tap (1). */
+  private readonly attached: Uint8Array;
   /** Goes off when it is time to go on with what had its turn. */
   private readonly timer = createTimerfd();
 
@@ -66,10 +72,13 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
       limiter: limiter(spec.transmitLimit, (pair) => pair.transmit()),
     };
     this.present = new Uint8Array(spec.taps.length + 1);
+    this.attached = new Uint8Array(spec.taps.length).fill(1);
     this.pairs = spec.taps.map((tap, index) => {
       const vhost = spec.vhosts[index];
       if (vhost === undefined) return new TapPair(tap, this);
-      return new VhostPair(vhost, tap, host, index * 2, kickFds.slice(index * 2, index * 2 + 2));
+      const kicks = kickFds.slice(index * 2, index * 2 + 2);
+      const kernel = new VhostNet(vhost, calls.vhost);
+      return new VhostPair(kernel, tap, host, index * 2, kicks, () => this.halt());
     });
     this.filter.reset(this.ownMac);
     host.watch(this.timer, Epoll.in, () => {
@@ -85,23 +94,30 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     state[accepted] = low;
     state[started] = 1;
     state[usable] = has(NetFeature.MQ) ? this.pairs.length : 1;
-    state[inUse] = 1;
+    // behind a vhost-user socket the front end has the control queue, and gives what is to be used
+    state[inUse] = has(NetFeature.CTRL_VQ) ? 1 : state[usable]!;
     if (state[gone] === 1) this.showLink();
     const control = has(NetFeature.CTRL_VQ) ? queues[2 * state[usable]!] : undefined;
     this.controls[0] = control && new NetControlQueue(control, low, this);
+    this.present.fill(0);
     for (let index = 0; index < state[usable]!; index++) {
       const [receive, transmit] = [queues[2 * index], queues[2 * index + transmitQueue]];
-      this.present[index] = receive && transmit ? 1 : 0;
       if (!receive || !transmit) continue;
+      this.present[index] = 1;
       const mergeable = has(NetFeature.MRG_RXBUF);
       this.pairs[index]!.start({ receive, transmit, features, mergeable });
     }
-    for (let index = 1; index < this.pairs.length; index++) this.attach(index, false);
+    for (let index = 1; index < this.pairs.length; index++) {
+      this.attach(index, index < state[inUse]! && this.present[index] === 1);
+    }
     if (!this.setOffloads(low & guestOffloads)) {
       this.host.warn("the tap takes no offloads; the guest receives without them");
     }
-    discardFrames(this.spec.taps[0]!, this.calls.readVector);
-    this.pairs[0]!.run();
+    for (let index = 0; index < state[inUse]!; index++) {
+      if (this.present[index] === 0) continue;
+      discardFrames(this.spec.taps[index]!, this.calls.readVector);
+      this.pairs[index]!.run();
+    }
   }
 
   kicked(index: number): void {
@@ -206,8 +222,9 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     return macNumber(view.getUint32(0, true), view.getUint16(4, true));
   }
 
-  /** A tap of one queue has nothing to be attached to. */
   private attach(index: number, attached: boolean): void {
+    if ((this.attached[index] === 1) === attached) return;
+    this.attached[index] = attached ? 1 : 0;
     const result = this.calls.setAttached(this.spec.taps[index]!, attached);
     if (result < 0) {
       const what = attached ? "attached" : "detached";

@@ -11,6 +11,7 @@ import { Virtqueue } from "../../../src/devices/virtio/queue.ts";
 import { close } from "../../../src/ffi/file.ts";
 import { readVector, writeVector } from "../../../src/ffi/file-vector.ts";
 import { bringUp } from "../../../src/ffi/interface.ts";
+import { ioctl } from "../../../src/ffi/ioctl.ts";
 import { attachTap, openTun, setVirtioHeader, tapCalls } from "../../../src/ffi/tap.ts";
 import { NetworkNamespace, PacketSocket } from "../../network/namespace.ts";
 import { type Buffer as Buf, Driver } from "./driver.ts";
@@ -25,12 +26,51 @@ const ringBytes = 0x8000;
 const buffersAt = 0x20_0000;
 const ramBytes = 0x100_0000;
 
+/** Taps in a namespace, for the rigs of a test file one after another: to make and end one takes the kernel 40 ms. */
+export class TapHome {
+  readonly namespace = new NetworkNamespace();
+  readonly #taps = new Map<number, { name: string; fds: number[]; socket: PacketSocket }>();
+
+  /** A tap with so many queues, up, and the host's side of it. */
+  tap(queues: number) {
+    const there = this.#taps.get(queues);
+    if (there) return there;
+    const name = `tap${queues}`;
+    const made = this.namespace.run(() => {
+      const fds = Array.from({ length: queues }, () => {
+        const fd = openTun();
+        attachTap(fd, name, queues > 1);
+        setVirtioHeader(fd, headerBytes);
+        return fd;
+      });
+      bringUp(name);
+      return { name, fds, socket: new PacketSocket(name) };
+    });
+    this.#taps.set(queues, made);
+    return made;
+  }
+
+  close(): void {
+    for (const { fds, socket } of this.#taps.values()) {
+      socket.close();
+      for (const fd of fds) close(fd);
+    }
+    this.namespace[Symbol.dispose]();
+  }
+}
+
 export interface RigOptions extends Partial<Omit<NetSpec, "taps" | "vhosts">> {
+  /** Where the tap is; one of its own if absent. */
+  readonly home?: TapHome;
   readonly pairs?: number;
   /** Bits the driver accepts, of those offered; all if absent. */
   readonly features?: number;
   readonly eventIndex?: boolean;
   readonly calls?: Partial<NetCalls>;
+  /** Descriptors of vhost-net, an eventfd a queue for its kicks, and what interrupts for each queue. */
+  readonly vhosts?: readonly number[];
+  readonly kickFds?: readonly number[];
+  readonly callFds?: readonly (number | undefined)[];
   /** Do not start the device. */
   readonly idle?: boolean;
 }
@@ -43,7 +83,8 @@ export interface Received {
 }
 
 export class NetRig implements BackendHost {
-  readonly namespace = new NetworkNamespace();
+  readonly home: TapHome;
+  readonly namespace: NetworkNamespace;
   readonly worker = new TestWorker();
   readonly ram = new FakeRam([{ start: 0, length: ramBytes }]);
   readonly spec: NetSpec;
@@ -60,23 +101,23 @@ export class NetRig implements BackendHost {
   readonly told: string[] = [];
   readonly features: number;
   readonly #eventIndex: boolean;
+  readonly #ownHome: boolean;
+  readonly #callFds: readonly (number | undefined)[];
   #place = buffersAt;
   /** Addresses of the receive buffers, by queue and head. */
   readonly #posted = new Map<string, readonly Buf[]>();
 
   constructor(options: RigOptions = {}) {
-    const { pairs = 1, features, eventIndex = false, calls = {}, idle = false, ...rest } = options;
-    const taps: number[] = [];
-    this.tap = "tap0";
-    this.namespace.run(() => {
-      for (let i = 0; i < pairs; i++) {
-        taps.push(openTun());
-        attachTap(taps[i]!, this.tap, pairs > 1);
-        setVirtioHeader(taps[i]!, headerBytes);
-      }
-      bringUp(this.tap);
-    });
-    this.host = this.namespace.run(() => new PacketSocket(this.tap));
+    const { home, pairs = 1, features, eventIndex = false, calls = {}, ...others } = options;
+    const { idle = false, kickFds = [], callFds = [], ...rest } = others;
+    this.#callFds = callFds;
+    this.home = home ?? new TapHome();
+    this.#ownHome = home === undefined;
+    this.namespace = this.home.namespace;
+    const { name, fds: taps, socket } = this.home.tap(pairs);
+    this.tap = name;
+    this.host = socket;
+    this.arrived(); // what was left
     this.spec = {
       ...{ taps, mac: guestMac, mtu: 0, queueSize: 64, tso: true, ufo: true, csum: true },
       ...{ vhosts: [], ...rest },
@@ -87,7 +128,7 @@ export class NetRig implements BackendHost {
     this.config = new Uint8Array(new SharedArrayBuffer(initial.length));
     this.config.set(initial);
     const recorded = {
-      ...{ readVector, writeVector },
+      ...{ readVector, writeVector, vhost: ioctl },
       setOffload: (fd: number, flags: number) => {
         this.told.push(`offload ${flags}`);
         return tapCalls.setOffload(fd, flags);
@@ -98,12 +139,12 @@ export class NetRig implements BackendHost {
       },
       ...calls,
     };
-    this.backend = new NetBackend(this.spec, this, this.config, this.counters, [], recorded);
+    this.backend = new NetBackend(this.spec, this, this.config, this.counters, kickFds, recorded);
     if (!idle) this.start();
   }
 
-  /** The driver takes the device into use, with fresh rings, and kicks every queue. */
-  start(): void {
+  /** The driver takes the device into use, with fresh rings but for `without`, and kicks every queue. */
+  start(without: readonly number[] = []): void {
     this.drivers.length = 0;
     this.queues.length = 0;
     this.#posted.clear();
@@ -118,7 +159,8 @@ export class NetRig implements BackendHost {
       this.queues.push(new Virtqueue(this.ram.windows, driver.layout, options));
       this.calls[i] = 0;
     }
-    this.backend.start(this.queues, BigInt(this.features));
+    const enabled = this.queues.map((queue, i) => (without.includes(i) ? undefined : queue));
+    this.backend.start(enabled, BigInt(this.features));
     for (let i = 0; i < count; i++) this.backend.kicked(i);
   }
 
@@ -235,6 +277,9 @@ export class NetRig implements BackendHost {
   unwatch(fd: number): void {
     this.worker.unwatch(fd);
   }
+  callFd(index: number): number | undefined {
+    return this.#callFds[index];
+  }
   call(index: number): void {
     this.calls[index]!++;
   }
@@ -252,8 +297,7 @@ export class NetRig implements BackendHost {
     this.backend.stop();
     this.backend.close();
     this.worker.close();
-    this.host.close();
-    for (const tap of this.spec.taps) close(tap);
-    this.namespace[Symbol.dispose]();
+    if (this.#ownHome) this.home.close();
+    else for (const tap of this.spec.taps) tapCalls.setAttached(tap, true);
   }
 }
