@@ -4,6 +4,8 @@
 export interface ImageClient {
   /** The request in `slot` has ended: 0, or the errno of what went wrong. Called by `turn` alone. */
   ended(slot: number, error: number): void;
+  /** A line for the log. */
+  warn?(text: string): void;
 }
 
 export interface DiskImage {

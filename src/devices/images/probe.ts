@@ -3,7 +3,16 @@
  * raw, which it is but for its last sector.
  */
 
-export type ImageFormat = "raw" | "qcow" | "qcow2" | "vhd" | "vhdx" | "vmdk" | "vdi" | "qed" | "luks";
+export type ImageFormat =
+  | "raw"
+  | "qcow"
+  | "qcow2"
+  | "vhd"
+  | "vhdx"
+  | "vmdk"
+  | "vdi"
+  | "qed"
+  | "luks";
 
 /** Bytes of an image that `probeImage` looks at. */
 export const probeBytes = 512;
