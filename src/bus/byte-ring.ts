@@ -94,6 +94,21 @@ export class ByteRing implements ByteSource {
     );
   }
 
+  /** Index in `bytes` of the next byte to write, and how much room lies there in one piece: for the producer. */
+  get writeAt(): number {
+    return (Atomics.load(this.#header, writtenIndex) & (this.size - 1)) >>> 0;
+  }
+
+  get room(): number {
+    return Math.min(this.size - this.length, this.size - this.writeAt);
+  }
+
+  /** The producer has put `count` bytes there. */
+  produce(count: number): void {
+    Atomics.add(this.#header, writtenIndex, count);
+    if (Atomics.load(this.#header, waitingIndex) === 1) this.#wakeUp();
+  }
+
   /** The consumer goes to sleep: false when a byte came in the meantime, and it must look again. */
   sleep(): boolean {
     Atomics.store(this.#header, waitingIndex, 1);

@@ -36,6 +36,7 @@ export async function runBoot(
   const vmm = new Vmm(events, options);
   for (const [signal, code] of endingSignals) process.on(signal, () => vmm.end({ code }));
   process.on("exit", () => vmm.restoreTerminal());
+  process.on("SIGWINCH", () => vmm.guest?.machine.terminalResized());
   const { pid } = process;
   events.tell("vmm", "starting", startNs, {
     pid,
@@ -43,8 +44,6 @@ export async function runBoot(
     wall_ms: Date.now(),
   });
   if (config) vmm.bootNow(config);
-  const path = vmm.guest?.machine.serialPath;
-  if (path) log.warn(`--serial pty: ${path}`);
   const api = options.apiSocket && (await serve(vmm, options.apiSocket));
 
   const end = await vmm.ended;

@@ -9,8 +9,17 @@ const termiosBytes = 60; // struct termios of glibc, x86-64
 const TCSANOW = 0;
 const outputFlagsOffset = 4; // c_oflag
 const OPOST = 1;
+// asm-generic/ioctls.h
+const TIOCGWINSZ = 0x5413;
 
 export const isTerminal = (fd: number): boolean => libc.isatty(fd) === 1;
+
+/** The size of a terminal's window; undefined when it is no terminal. */
+export function windowSize(fd: number): { columns: number; rows: number } | undefined {
+  const size = new Block(8); // struct winsize: rows, columns, and both in pixels, 16 bits each
+  if (libc.ioctl(fd, TIOCGWINSZ, size.address) < 0) return undefined;
+  return { columns: size.view.getUint16(2, true), rows: size.view.getUint16(0, true) };
+}
 
 /**
  * Puts a terminal into raw mode; the function that comes back restores it, as often as called. Output processing stays

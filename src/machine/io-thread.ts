@@ -1,6 +1,6 @@
 /**
- * An I/O worker: waits on descriptors, and moves data between devices and the host. Today it serves the serial port's
- * console and the RTC's timer.
+ * An I/O worker: waits on descriptors, and moves data between devices and the host: the backends of virtio devices, the
+ * serial port's far end, and the timers of platform devices.
  */
 
 import { EventRing } from "../bus/event-ring.ts";
@@ -13,18 +13,18 @@ import { drainEventfd } from "../ffi/eventfd.ts";
 import { nameThread, threadId } from "../ffi/signals.ts";
 import { type Board, buildBoard, locked } from "./board.ts";
 import { ConsolePort } from "./console/port.ts";
+import { RingInput, RingOutput } from "./console/rings.ts";
 import { type MachineSpec, ThreadNumber } from "./spec.ts";
 import { createBackend } from "./virtio/backends.ts";
-import { VirtioDeviceHost } from "./virtio/host.ts";
+import { type BackendFactory, VirtioDeviceHost } from "./virtio/host.ts";
 import { Watcher } from "./watcher.ts";
 
-const [wakeToken, rtcToken, watchdogToken, serialToken, watcherToken] = [0, 1, 2, 16, 64];
-/** Output is written in pieces of what came in this time. */
-const coalesceMs = 1;
+const [wakeToken, rtcToken, watchdogToken, watcherToken] = [0, 1, 2, 64];
 /** Windows on guest RAM keep the collector from running by itself: it is run after so many wake-ups (0.16 ms). */
 const roundsPerCollection = 65_536;
 /** How long a leaving worker waits for a slow reader of the guest's last words. */
 const farewellNs = 5e9;
+const farewellPauseMs = 1;
 
 /** Runs until asked to leave. Errors end in the event ring, never in an exception. */
 export function runIoThread(spec: MachineSpec): void {
@@ -52,8 +52,6 @@ class IoThread {
   readonly #console: ConsolePort | undefined;
   readonly #watcher: Watcher;
   readonly #virtio: readonly VirtioDeviceHost[];
-  /** The console's output is let gather until then; 0 when it is not. */
-  #gatherUntilNs = 0;
 
   constructor(
     readonly spec: MachineSpec,
@@ -66,8 +64,8 @@ class IoThread {
     this.#epoll.add(spec.rtcTimerFd, Epoll.in, rtcToken);
     const { watchdogTimerFd } = spec;
     if (watchdogTimerFd !== undefined) this.#epoll.add(watchdogTimerFd, Epoll.in, watchdogToken);
-    this.#console = this.#openConsole();
     this.#watcher = new Watcher(this.#epoll, watcherToken);
+    this.#console = this.#openConsole();
     this.#virtio = this.#openVirtio();
   }
 
@@ -95,34 +93,21 @@ class IoThread {
 
   #serve(): void {
     for (const device of this.#virtio) device.settle();
+    this.#console?.pump(); // what was said before this thread was there
     for (let round = 0; this.control.asked === Ask.run; round++) {
       if (round % roundsPerCollection === 0 && this.#virtio.length > 0) Bun.gc(true);
-      const count = this.#epoll.wait(this.#pumpConsole());
+      const count = this.#epoll.wait(-1);
       for (let i = 0; i < count; i++) {
         this.#handle(this.#epoll.tokenAt(i), this.#epoll.eventsAt(i));
       }
     }
   }
 
-  /** Moves the console's bytes, unless a line is still to gather. Ms until there is more to do, or -1. */
-  #pumpConsole(): number {
-    const console = this.#console;
-    if (!console) return -1;
-    if (this.#gatherUntilNs > 0) {
-      if (monotonicNs() < this.#gatherUntilNs) return coalesceMs;
-      this.#gatherUntilNs = 0;
-    }
-    return console.pump();
-  }
-
   #handle(token: number, events: number): void {
     if (token === wakeToken) {
       drainEventfd(this.spec.ioWakeFd);
       for (const device of this.#virtio) device.settle();
-      // let a line gather; the ring and the transmitter bridge the time
-      if (this.#console && this.#gatherUntilNs === 0) {
-        this.#gatherUntilNs = monotonicNs() + coalesceMs * 1e6;
-      }
+      this.#console?.gather(); // the ring and the transmitter bridge the time
     } else if (token === rtcToken) {
       drainEventfd(this.spec.rtcTimerFd);
       const { device, lock } = this.#board.cmos;
@@ -133,8 +118,6 @@ class IoThread {
       locked(lock, () => device.timerExpired());
     } else if (token >= watcherToken) {
       this.#watcher.handle(token, events);
-    } else if (token >= serialToken) {
-      this.#console?.handle(token - serialToken);
     }
   }
 
@@ -143,8 +126,9 @@ class IoThread {
     const until = monotonicNs() + farewellNs;
     for (;;) {
       this.#console?.pump();
-      if (!this.#console?.busy || monotonicNs() > until) return;
-      this.#parked.wait(coalesceMs);
+      const busy = this.#virtio.filter((device) => device.farewell()).length > 0;
+      if ((!busy && !this.#console?.busy) || monotonicNs() > until) return;
+      this.#parked.wait(farewellPauseMs);
     }
   }
 
@@ -153,8 +137,9 @@ class IoThread {
     const functions = this.#board.virtio;
     if (functions.length === 0) return [];
     const windows = new GuestWindows(this.spec.ram);
+    const create: BackendFactory = (host, device) => createBackend(host, device, this.events);
     return functions.map(
-      (device) => new VirtioDeviceHost(device, windows, this.#watcher, this.events, createBackend),
+      (device) => new VirtioDeviceHost(device, windows, this.#watcher, this.events, create),
     );
   }
 
@@ -163,9 +148,11 @@ class IoThread {
     if (!serial || !this.spec.serial) return undefined;
     const { device, lock } = serial;
     const side = {
+      output: new RingOutput(this.spec.serial.output),
+      input: new RingInput(this.spec.serial.input),
       inputArrived: () => locked(lock, () => device.inputArrived()),
       transmitterReady: () => locked(lock, () => device.transmitterReady()),
     };
-    return new ConsolePort(this.spec.serial, side, this.#epoll, serialToken, this.events);
+    return new ConsolePort(this.spec.serial, side, this.#watcher, this.events);
   }
 }

@@ -14,14 +14,14 @@ import { signalMsi } from "../ffi/kvm.ts";
 import { type Board, buildBoard, locked, stateBytes } from "./board.ts";
 import { type BootPlan, openInput, prepareBoot } from "./boot.ts";
 import type { BootConfig } from "./config/vm.ts";
+import { Consoles, type PtyPath } from "./console/consoles.ts";
 import { lastLines } from "./console/last-lines.ts";
-import { openConsole } from "./console/open.ts";
 import { apicId } from "./cpuid.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { openHostKvm } from "./kvm-host.ts";
 import { Owned } from "./owned.ts";
 import { createBacking } from "./ram-backing.ts";
-import { type ConsoleSpec, type MachineSpec, ThreadNumber } from "./spec.ts";
+import { type MachineSpec, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
 import { applyBootState } from "./vcpu-state.ts";
 import { openDevices } from "./virtio/devices.ts";
@@ -51,11 +51,8 @@ export class Machine {
   readonly #plan: BootPlan;
   readonly #vm: VirtualMachine;
   readonly #board: Board;
-  readonly #restoreTerminal: () => void;
-  readonly #consoles: readonly ConsoleSpec[];
+  readonly #consoles = new Consoles(this.#owned);
   readonly vcpus: number;
-  /** The path of the serial port's pty, if it has one. */
-  readonly serialPath: string | undefined;
   #state: MachineState = "created";
   /** Lifecycle steps run one after another. */
   #queue: Promise<unknown> = Promise.resolve();
@@ -76,11 +73,7 @@ export class Machine {
         initramfsPath === undefined
           ? undefined
           : owned.file(openInput("--initramfs", initramfsPath));
-      const console = openConsole("--serial", config.serial);
-      if (console) owned.add(() => console.close());
-      this.serialPath = console?.path;
-      this.#restoreTerminal = console?.restore ?? (() => {});
-      this.#consoles = console ? [console.spec] : [];
+      const serial = this.#consoles.openSerial(config.serial);
 
       // the threads load their code while the rest is set up
       this.#threads = new MachineThreads(this.vcpus, (thread, why) =>
@@ -88,7 +81,7 @@ export class Machine {
       );
       owned.add(() => void this.#threads.terminate());
 
-      const devices = openDevices(config, owned);
+      const devices = openDevices(config, owned, this.#consoles);
 
       const backing = createBacking(config.memory);
       owned.add(() => backing.close());
@@ -106,7 +99,7 @@ export class Machine {
         state: new SharedArrayBuffer(stateBytes),
         events: new SharedArrayBuffer(EventRing.byteLength),
         control: this.#threads.control,
-        serial: console?.spec,
+        serial,
         virtio,
         virtioMmio,
         ioWakeFd: owned.fd(createEventfd()),
@@ -127,7 +120,7 @@ export class Machine {
         entry: config.payload.kernel_entry,
         memory,
         cpus: cpusOf(config),
-        serial: console !== undefined,
+        serial: serial !== undefined,
         watchdog: config.watchdog,
         virtioMmio: virtioMmio ?? [],
       };
@@ -225,7 +218,7 @@ export class Machine {
 
   /** The last lines that the guest has put out, by console ("serial"); those without any are left out. */
   lastLines(): Readonly<Record<string, readonly string[]>> {
-    return lastLines(this.#consoles);
+    return lastLines(this.#consoles.shown);
   }
 
   /** The guest's power button is pressed. */
@@ -234,9 +227,19 @@ export class Machine {
     locked(lock, () => device.raise(AcpiEvent.powerButton));
   }
 
+  /** The ptys that were made, for their users to open. */
+  get ptys(): readonly PtyPath[] {
+    return this.#consoles.ptys;
+  }
+
+  /** The terminal has another size: the guest is told, where it has a console there. */
+  terminalResized(): void {
+    this.#consoles.resized();
+  }
+
   /** Gives a terminal its mode back, now; for every way the process may end. */
   restoreTerminal(): void {
-    this.#restoreTerminal();
+    this.#consoles.restore();
   }
 
   /** Resolves when no backend touches guest memory any more. */

@@ -2,12 +2,13 @@
  * One machine as plain data: numbers, strings, descriptors and SharedArrayBuffers. Every thread builds the same object
  * graph from it (see board.ts), so it is all that a worker is sent.
  */
+import type { TerminalSizeSpec } from "./console/size.ts";
 import type { RamRegion } from "./guest-memory.ts";
 import type { VirtioMmioSpec } from "./virtio/mmio.ts";
 import type { VirtioSpec } from "./virtio/spec.ts";
 
-/** Where a character device's far end is, opened by the main thread. */
-export interface ConsoleSpec {
+/** A character device's far end, opened by the main thread. */
+export interface FarEndSpec {
   readonly name: string;
   readonly mode: "null" | "tty" | "file" | "pty" | "socket";
   /** Written to; -1 when there is nowhere (null) or not yet (socket). */
@@ -20,8 +21,18 @@ export interface ConsoleSpec {
   readonly listenFd: number;
   /** The escape key is live: input is a person's terminal. */
   readonly escapeKeys: boolean;
-  /** Rings between the device and its console. */
+  /** The size of the terminal that it is. */
+  readonly size?: TerminalSizeSpec | undefined;
+}
+
+/** A far end that shows what a guest's kernel says. */
+export interface ConsoleSpec extends FarEndSpec {
+  /** A ring of what was put out last; the serial port's output goes through it. */
   readonly output: SharedArrayBuffer;
+}
+
+/** The serial port's far end, and the rings between the two. */
+export interface SerialSpec extends ConsoleSpec {
   readonly input: SharedArrayBuffer;
 }
 
@@ -38,7 +49,7 @@ export interface MachineSpec {
   /** Thread control words, by the numbers below. */
   readonly control: SharedArrayBuffer;
   /** The serial port, absent with `--serial off`. */
-  readonly serial: ConsoleSpec | undefined;
+  readonly serial: SerialSpec | undefined;
   /** On PCI, in slot order. */
   readonly virtio: readonly VirtioSpec[];
   /** On virtio-mmio, in the order of their pages; then none are on PCI. */

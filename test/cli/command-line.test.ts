@@ -33,7 +33,7 @@ async function printed(...argv: string[]): Promise<[number, string]> {
   return [line.exitCode, await line.text()];
 }
 
-test("a kernel alone makes a whole machine, with the defaults of the time before virtio", () => {
+test("a kernel alone makes a whole machine, with its console on the terminal", () => {
   expect(boot("--kernel", "/k").config).toEqual({
     payload: { kernel: "/k", kernel_entry: "auto" },
     cpus: { boot_vcpus: 1, max_vcpus: 1, max_phys_bits: 46 },
@@ -47,8 +47,8 @@ test("a kernel alone makes a whole machine, with the defaults of the time before
       hotplug_size: 0,
       hotplug_method: "Acpi",
     },
-    serial: { mode: "Tty", iommu: false },
-    console: { mode: "Off", iommu: false },
+    serial: { mode: "Null", iommu: false },
+    console: { mode: "Tty", iommu: false },
     rng: { src: "/dev/urandom", iommu: false },
     watchdog: false,
     pvpanic: false,
@@ -59,6 +59,20 @@ test("a kernel alone makes a whole machine, with the defaults of the time before
     seccomp: "false",
     ...{ onReboot: "restart", onPoweroff: "exit", onPanic: "exit" },
   });
+});
+
+test("ports with names keep their order", () => {
+  const { config } = boot(
+    ...["--kernel", "/k", "--port", "org.chv.0,socket=/s", "name=b,mode=pty", "--serial", "off"],
+    ...["--console=null", "--port", "c,file=/f,console=on", "--port=d,mode=tty"],
+  );
+
+  expect(config.ports).toEqual([
+    { name: "org.chv.0", mode: "Socket", socket: "/s", console: false },
+    { name: "b", mode: "Pty", console: false },
+    { name: "c", mode: "File", file: "/f", console: true },
+    { name: "d", mode: "Tty", console: false },
+  ]);
 });
 
 test("everything that a boot takes today", () => {
@@ -158,6 +172,10 @@ test.each<[string, number, RegExp]>([
   ["--kernel /k --cpus 255", 242, /^--cpus: boot=255 is out of range; the most is 254$/],
   ["--kernel /k --cpus 4,max=2", 242, /^--cpus: boot=4 is above max=2; raise max$/],
   ["--kernel /k --serial tty --console tty", 242, /^--serial tty and --console tty: both want/],
+  ["--kernel /k --serial tty", 242, /^--serial tty and --console tty: both want the terminal;/],
+  ["--kernel /k --port a/b,mode=null", 240, /^--port: name=a\/b is not a port's name, such as org/],
+  ["--kernel /k --port a,mode=off", 240, /^--port: mode=off is not one of null, tty, file,/],
+  ["--kernel /k --port a", 240, /^--port: mode= is missing; add it$/],
 ])("%s fails with %d", (text, code, message) => {
   const [actual, why] = failure(...text.split(" "));
 
@@ -168,8 +186,6 @@ test.each<[string, number, RegExp]>([
 
 test.each([
   "--seccomp true",
-  "--console file=/x",
-  "--console pty",
   "--fs tag=x,socket=/s",
   "--pmem file=/x",
   "--vsock cid=3,socket=/s",
@@ -187,7 +203,8 @@ test.each([
 test.each([
   "--platform virtio=mmio",
   "--memory hotplug_method=virtio-mem",
-  "--serial tty,iommu=on",
+  "--serial null,iommu=on",
+  "--console null,iommu=on",
   "--disk path=/x,iommu=on",
   "--net tap=x,iommu=on",
   "--net tap=x,vhost_user=on",

@@ -46,6 +46,11 @@ export interface Backend {
    */
   startQueue?(index: number, queue: Virtqueue): void;
   stopQueue?(index: number, quiet: () => void): boolean;
+  /**
+   * Its worker is about to leave, and the backend stands still: what is still on its way out goes on. Whether there is
+   * more, and to call again. Absent where nothing ever is.
+   */
+  farewell?(): boolean;
   /** Frees descriptors and mappings. */
   close(): void;
 }

@@ -26,6 +26,6 @@ export const Isr = { queue: 1, config: 2 } as const;
 /** The value of a vector register that names no vector (section 4.1.5.1.2). */
 export const noVector = 0xffff;
 
-/** Most queues of a device, and most entries of a queue here. */
-export const maxQueues = 17;
+/** Most queues of a device (a console of 8 ports), and most entries of a queue here. */
+export const maxQueues = 18;
 export const maxQueueSize = 32768;

@@ -2,6 +2,7 @@
  * What makes a configuration impossible although each field of it is good. All of it is a
  * ConfigError, one line.
  */
+import { maxPorts } from "../../devices/virtio/console-config.ts";
 import { ConfigError } from "../../exit-codes.ts";
 import { ramGranule, ramHole, ramMinimum } from "./machine.ts";
 import { unbuilt } from "./unbuilt.ts";
@@ -73,14 +74,36 @@ const rules: readonly Rule[] = [
       : undefined,
   ({ serial }) => farEnd("--serial", serial),
   ({ console }) => farEnd("--console", console),
-  ({ serial, console }) =>
-    serial.mode === "Tty" && console.mode === "Tty"
-      ? [
-          "--serial tty and --console tty",
-          "both want the terminal; set one of them to off, null, pty, file= or socket=",
-        ]
-      : undefined,
+  ({ ports = [] }) => {
+    for (const port of ports) {
+      const broken = farEnd(`--port ${port.name}`, port);
+      if (broken) return broken;
+    }
+    return undefined;
+  },
+  ({ ports = [] }) => {
+    if (ports.length > maxPorts) {
+      return ["--port", `${ports.length} ports, and ${maxPorts} is the most; give fewer`];
+    }
+    const twin = ports.find(({ name }, i) => ports.findIndex((one) => one.name === name) < i);
+    return twin && [`--port ${twin.name}`, "the name is given twice; choose another"];
+  },
+  (vm) => {
+    const [one, other] = onTerminal(vm);
+    if (one === undefined || other === undefined) return undefined;
+    const choices = "off, null, pty, file= or socket=";
+    return [`${one} and ${other}`, `both want the terminal; set one of them to ${choices}`];
+  },
 ];
+
+/** The options that want the terminal. */
+function onTerminal({ serial, console, ports = [] }: VmConfig): string[] {
+  const options: string[] = [];
+  if (serial.mode === "Tty") options.push("--serial tty");
+  if (console.mode === "Tty") options.push("--console tty");
+  for (const { mode, name } of ports) if (mode === "Tty") options.push(`--port ${name},mode=tty`);
+  return options;
+}
 
 function wholePages(key: string, bytes: number, huge: boolean): ReturnType<Rule> {
   const page = huge ? 2 * MiB : ramGranule;
@@ -89,7 +112,10 @@ function wholePages(key: string, bytes: number, huge: boolean): ReturnType<Rule>
   return ["--memory", `${key}=${bytes} is not a whole number of ${pages}; round it`];
 }
 
-function farEnd(option: string, device: VmConfig["serial"]): ReturnType<Rule> {
+function farEnd(
+  option: string,
+  device: Pick<VmConfig["serial"], "mode" | "file" | "socket">,
+): ReturnType<Rule> {
   for (const [mode, key] of [
     ["File", "file"],
     ["Socket", "socket"],

@@ -46,6 +46,28 @@ const modes: Spelling = {
 export const SerialConfig = field(characterDevice, "Serial port (ttyS0)", modes);
 export const ConsoleConfig = field(characterDevice, "Console (hvc0)", modes);
 
+const portName = pattern(
+  /^[A-Za-z0-9][\w.:+-]{0,99}$/,
+  "a port's name, such as org.chv.0",
+  "Name under /dev/virtio-ports in the guest",
+  { hint: "NAME" },
+);
+
+export const PortConfig = field(
+  v.object({
+    name: portName,
+    console: v.optional(onOff("It is a console of the guest (hvc1, …)"), false),
+    mode: choice(
+      ["Null", "Tty", "File", "Pty", "Socket"],
+      "Where it goes; file= and socket= say it by themselves",
+    ),
+    file: v.optional(path("Output to this file")),
+    socket: v.optional(path("A unix socket that one client at a time connects to")),
+  }),
+  "Named port, all of them on a second console device",
+  { ...modes, bare: "name", option: "port" },
+);
+
 const tokenBucket = (what: string, prefix: string) =>
   field(
     v.object({

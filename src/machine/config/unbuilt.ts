@@ -22,11 +22,6 @@ export const unbuilt: readonly Unbuilt[] = [
     except: "false",
     asked: (_, vmm) => vmm !== undefined && vmm.seccomp !== "false",
   },
-  {
-    option: "--console",
-    except: "off and null",
-    asked: (vm) => !["Off", "Null"].includes(vm.console.mode),
-  },
   { option: "--serial iommu=on", asked: (vm) => vm.serial.iommu },
   { option: "--console iommu=on", asked: (vm) => vm.console.iommu },
   { option: "--disk iommu=on", asked: (vm) => someDisk(vm, (disk) => disk.iommu) },

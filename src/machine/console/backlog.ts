@@ -1,33 +1,35 @@
 /** The last bytes of a console that nobody took yet, oldest first; when it is full the oldest go. */
 import { Block } from "../../ffi/block.ts";
+import { copyBetween } from "../../ffi/memory.ts";
 
 export class Backlog {
-  readonly #block: Block;
+  /** Made when it is first needed: most consoles always have somebody there. */
+  #block: Block | undefined;
   #start = 0;
   #length = 0;
 
-  constructor(readonly size: number) {
-    this.#block = new Block(size);
-  }
+  constructor(readonly size: number) {}
 
   get length(): number {
     return this.#length;
   }
 
-  append(data: Uint8Array): void {
-    const kept = data.length > this.size ? data.subarray(data.length - this.size) : data;
-    const overflow = Math.max(0, this.#length + kept.length - this.size);
-    this.drop(overflow);
+  /** Takes `length` bytes at a host address. */
+  append(address: number, length: number): void {
+    this.#block ??= new Block(this.size);
+    const count = Math.min(length, this.size);
+    const from = address + length - count;
+    this.drop(Math.max(0, this.#length + count - this.size));
     const at = (this.#start + this.#length) % this.size;
-    const first = Math.min(kept.length, this.size - at);
-    this.#block.bytes.set(kept.subarray(0, first), at);
-    this.#block.bytes.set(kept.subarray(first), 0);
-    this.#length += kept.length;
+    const first = Math.min(count, this.size - at);
+    copyBetween(this.#block.address + at, from, first);
+    copyBetween(this.#block.address, from + first, count - first);
+    this.#length += count;
   }
 
   /** Host address of the oldest byte, and how many lie there in one piece. */
   get address(): number {
-    return this.#block.address + this.#start;
+    return (this.#block?.address ?? 0) + this.#start;
   }
   get contiguous(): number {
     return Math.min(this.#length, this.size - this.#start);

@@ -1,42 +1,50 @@
-/** Input from a terminal, pipe or client to a character device's ring, and the escape key of a person's terminal. */
-import type { ByteRing } from "../../bus/byte-ring.ts";
-import { Block } from "../../ffi/block.ts";
-import { Epoll, type EpollSet } from "../../ffi/epoll.ts";
-import { readSome } from "../../ffi/file.ts";
+/** Input from a terminal, pipe or client to a character device, and the escape key of a person's terminal. */
+import type { InputSink } from "../../bus/character.ts";
+import { Epoll } from "../../ffi/epoll.ts";
+import { bytesToRead, readSome } from "../../ffi/file.ts";
 import { Errno, SystemError } from "../../ffi/libc.ts";
 import { pollEvents } from "../../ffi/poll.ts";
+import { Keys } from "./keys.ts";
 
-const chunkBytes = 4096;
-/** How soon to look again when the guest has not taken what it was given. */
+/** The descriptors that a worker waits on. */
+export interface Waiter {
+  watch(fd: number, events: number, ready: (events: number) => void): void;
+  unwatch(fd: number): void;
+}
+
+/** Most reads at a time: other devices wait meanwhile. */
+const readsPerTurn = 16;
+/** How soon to look again when the guest has not taken what it was given, and does not say when it does. */
 const retryMs = 10;
-/** The escape key is Ctrl-A; then x quits, and Ctrl-A sends one. */
-const escapeKey = 0x01;
-const quitKey = 0x78;
 
 export class InputPump {
-  readonly #chunk = new Block(chunkBytes);
+  /** A person's keys on their way; undefined where there is no escape key. */
+  readonly #keys: Keys | undefined;
   #fd = -1;
   #ended = false;
   #arrived = false;
-  #escaped = false;
   /** Regular files and /dev/null cannot be waited on: they are always ready. */
   #alwaysReady = false;
-  #watching = false;
+  /** The events that are waited for; -1 when the descriptor is not watched. 0 still tells of a hang-up. */
+  #watched = -1;
 
+  /** `ready` is called when `pump` has something to do. */
   constructor(
-    readonly ring: ByteRing,
-    readonly epoll: EpollSet,
-    readonly token: number,
-    readonly escapeKeys: boolean,
+    readonly sink: InputSink,
+    readonly waiter: Waiter,
+    readonly ready: () => void,
+    escapeKeys: boolean,
     readonly client: "socket" | "pty" | undefined,
-    readonly quit: () => void,
-  ) {}
+    quit: () => void,
+  ) {
+    this.#keys = escapeKeys ? new Keys(quit) : undefined;
+  }
 
   attach(fd: number): void {
     this.#fd = fd;
     this.#ended = false;
     this.#alwaysReady = false;
-    this.#watch();
+    this.#watch(Epoll.in);
   }
 
   detach(): void {
@@ -60,65 +68,72 @@ export class InputPump {
     return arrived;
   }
 
-  /**
-   * Reads what is there and what the ring has room for; of a person's keys, what a full ring has no room for is lost,
-   * so that the escape key always works. Ms after which to call again; -1: when an event comes.
-   */
+  /** Reads what is there and what the device has room for. Ms after which to call again; -1: when an event comes. */
   pump(): number {
-    if (this.#fd < 0 || this.#ended) return -1;
-    const free = this.ring.size - this.ring.length;
-    const room = this.escapeKeys ? free >> 1 : free; // a key may come to two bytes
-    if (room === 0 && !this.escapeKeys) {
-      this.#unwatch();
-      return retryMs;
+    if (this.#fd < 0) return -1;
+    if (this.#keys) return this.#pumpKeys(this.#keys);
+    for (let reads = 0; reads < readsPerTurn; reads++) {
+      if (this.#ended) return -1;
+      const room = this.sink.look();
+      if (room === 0) return this.#waitForRoom();
+      this.#watch(Epoll.in);
+      const count = this.#read(this.sink.address, room);
+      if (count === 0) return -1;
+      this.sink.produced(count);
+      this.#arrived = true;
     }
-    this.#watch();
-    if (!this.#alwaysReady && pollEvents(this.#fd, Epoll.in) === 0) return -1;
-    const count = readSome(
-      this.#fd,
-      this.#chunk.address,
-      room === 0 ? 1 : Math.min(chunkBytes, room),
-    );
-    if (count > 0) this.#take(count);
-    else if (count !== -Errno.EAGAIN && count !== -Errno.EINTR) this.#end();
-    return count > 0 && this.#alwaysReady ? 0 : -1;
+    return this.#alwaysReady ? 0 : -1;
+  }
+
+  /** A terminal is read whether the guest takes its keys or not, so that the escape key always works. */
+  #pumpKeys(keys: Keys): number {
+    if (!this.#ended) {
+      this.#watch(Epoll.in);
+      if (keys.deliver(this.sink)) this.#arrived = true;
+      const count = this.#read(keys.chunk.address, keys.mostToRead);
+      keys.take(count);
+    }
+    if (keys.deliver(this.sink)) this.#arrived = true;
+    if (!keys.waiting || this.sink.sleep()) return -1;
+    return this.sink.look() > 0 ? 0 : retryMs;
+  }
+
+  /** How many bytes came; 0 when there are none now, or no more at all. */
+  #read(address: number, length: number): number {
+    if (!this.#alwaysReady && pollEvents(this.#fd, Epoll.in) === 0) return 0;
+    const count = readSome(this.#fd, address, length);
+    if (count > 0) return count;
+    if (count !== -Errno.EAGAIN && count !== -Errno.EINTR) this.#end();
+    return 0;
+  }
+
+  /** Meanwhile a client is watched for its hang-up; one that leaves input behind is there until that is taken. */
+  #waitForRoom(): number {
+    const wait = this.sink.sleep() ? -1 : this.sink.look() > 0 ? 0 : retryMs;
+    if (this.#watched === 0 && (pollEvents(this.#fd, 0) & Epoll.hangUp) !== 0) {
+      if (bytesToRead(this.#fd) === 0) this.#end();
+      else this.#unwatch();
+    } else if (this.client && this.#watched === Epoll.in) {
+      this.#watch(0);
+    } else if (!this.client) {
+      this.#unwatch();
+    }
+    return wait;
   }
 
   /** No more input. A client is still watched for its hang-up, which epoll always tells. */
   #end(): void {
     this.#ended = true;
-    if (this.client && this.#watching && !this.hungUp) this.epoll.modify(this.#fd, 0, this.token);
+    if (this.client && this.#watched >= 0 && !this.hungUp) this.#watch(0);
     else this.#unwatch();
   }
 
-  #take(count: number): void {
-    for (let i = 0; i < count; i++) this.#key(this.#chunk.bytes[i]!);
-    this.#arrived = true;
-  }
-
-  #key(byte: number): void {
-    if (!this.escapeKeys) {
-      this.ring.push(byte);
-    } else if (this.#escaped) {
-      this.#escaped = false;
-      if (byte === quitKey) {
-        this.quit();
-        return;
-      }
-      if (byte !== escapeKey) this.ring.push(escapeKey);
-      this.ring.push(byte);
-    } else if (byte === escapeKey) {
-      this.#escaped = true;
-    } else {
-      this.ring.push(byte);
-    }
-  }
-
-  #watch(): void {
-    if (this.#watching || this.#alwaysReady) return;
+  #watch(events: number): void {
+    if (this.#watched === events || this.#alwaysReady) return;
+    this.#unwatch();
     try {
-      this.epoll.add(this.#fd, Epoll.in, this.token);
-      this.#watching = true;
+      this.waiter.watch(this.#fd, events, this.ready);
+      this.#watched = events;
     } catch (error) {
       if (!(error instanceof SystemError && error.code === "EPERM")) throw error;
       this.#alwaysReady = true;
@@ -126,7 +141,7 @@ export class InputPump {
   }
 
   #unwatch(): void {
-    if (this.#watching) this.epoll.remove(this.#fd);
-    this.#watching = false;
+    if (this.#watched >= 0) this.waiter.unwatch(this.#fd);
+    this.#watched = -1;
   }
 }

@@ -3,65 +3,93 @@
  * end.
  */
 import { fstatSync } from "node:fs";
-import { ByteRing } from "../../bus/byte-ring.ts";
 import { ConfigError } from "../../exit-codes.ts";
+import { createEventfd, signalEventfd } from "../../ffi/eventfd.ts";
 import { close, Open, open, statusFlags, unlink } from "../../ffi/file.ts";
 import { SystemError } from "../../ffi/libc.ts";
-import { isTerminal, openPty, ownNonBlocking, rawMode } from "../../ffi/terminal.ts";
+import { isTerminal, openPty, ownNonBlocking, rawMode, windowSize } from "../../ffi/terminal.ts";
 import { isStaleSocket, listenUnix } from "../../ffi/unix-socket.ts";
 import type { VmConfig } from "../config/vm.ts";
-import type { ConsoleSpec } from "../spec.ts";
+import type { FarEndSpec } from "../spec.ts";
+import { storeSize } from "./size.ts";
 
-const outputBytes = 64 * 1024;
-const inputBytes = 4096;
 const [stdin, stdout] = [0, 1];
 
 /** A console that is open: what the worker needs, words for the user, and the way back. */
 export interface OpenConsole {
-  readonly spec: ConsoleSpec;
+  readonly spec: FarEndSpec;
   /** A pty's path, for the user to open. */
   readonly path?: string;
+  /** The terminal's window may have changed its size. */
+  resized(): void;
   /** Restores the terminal; may be called at any time, any number of times. */
   restore(): void;
   close(): void;
 }
 
-interface FarEnd {
+interface Opened {
   readonly outFd?: number;
   readonly inFd?: number;
   readonly listenFd?: number;
   readonly escapeKeys?: boolean;
+  /** The terminal whose size counts. */
+  readonly terminal?: number;
   readonly path?: string;
   readonly restore?: () => void;
   readonly remove?: () => void;
 }
 
-/** Throws ConfigError naming the option; undefined when the device is off. `option` is "--serial" or "--console". */
-export function openConsole(option: string, config: VmConfig["serial"]): OpenConsole | undefined {
+/** What of a device's configuration says where its far end is. */
+export type FarEndConfig = Pick<VmConfig["serial"], "mode" | "file" | "socket">;
+
+/**
+ * Throws ConfigError naming the option; undefined when the device is off. `option` is "--serial", "--console" or
+ * "--port NAME".
+ */
+export function openConsole(option: string, config: FarEndConfig): OpenConsole | undefined {
   if (config.mode === "Off") return undefined;
   const end = openFarEnd(option, config);
   const { outFd = -1, inFd = -1, listenFd = -1, escapeKeys = false, restore = () => {} } = end;
-  const spec: ConsoleSpec = {
+  const size = end.terminal === undefined ? undefined : sizeOf(end.terminal);
+  const spec: FarEndSpec = {
     name: option.slice(2),
-    mode: config.mode.toLowerCase() as ConsoleSpec["mode"],
-    ...{ outFd, inFd, listenFd, escapeKeys },
+    mode: config.mode.toLowerCase() as FarEndSpec["mode"],
+    ...{ outFd, inFd, listenFd, escapeKeys, size: size?.spec },
     outBlocks: outFd >= 0 && !isFile(outFd) && (statusFlags(outFd) & Open.nonBlock) === 0,
-    output: new SharedArrayBuffer(ByteRing.bytesFor(outputBytes)),
-    input: new SharedArrayBuffer(ByteRing.bytesFor(inputBytes)),
   };
   return {
     spec,
     ...(end.path === undefined ? {} : { path: end.path }),
+    resized: size?.resized ?? (() => {}),
     restore,
     close() {
       restore();
-      for (const fd of new Set([outFd, inFd, listenFd])) if (fd >= 0) close(fd);
+      for (const fd of new Set([outFd, inFd, listenFd, size?.spec.fd ?? -1])) {
+        if (fd >= 0) close(fd);
+      }
       end.remove?.();
     },
   };
 }
 
-function openFarEnd(option: string, config: VmConfig["serial"]): FarEnd {
+/** The size of the terminal that is open as `fd`, kept for the worker. */
+function sizeOf(fd: number) {
+  const spec = { word: new SharedArrayBuffer(4), fd: createEventfd() };
+  const store = () => {
+    const size = windowSize(fd);
+    if (size) storeSize(spec, size);
+  };
+  store();
+  return {
+    spec,
+    resized() {
+      store();
+      signalEventfd(spec.fd);
+    },
+  };
+}
+
+function openFarEnd(option: string, config: FarEndConfig): Opened {
   try {
     switch (config.mode) {
       case "Tty":
@@ -91,13 +119,18 @@ function advice(code: string): string {
 }
 
 /** Standard input and output. A terminal on standard input goes into raw mode. */
-function openTerminal(): FarEnd {
+function openTerminal(): Opened {
   let [outFd, inFd] = [-1, -1];
   try {
     if (hasDescriptor(stdout)) outFd = ownNonBlocking(stdout, Open.writeOnly, isFile(stdout));
     if (hasDescriptor(stdin)) inFd = ownNonBlocking(stdin, Open.readOnly, isFile(stdin));
-    const terminal = inFd >= 0 && isTerminal(stdin);
-    return { outFd, inFd, escapeKeys: terminal, ...(terminal ? { restore: rawMode(stdin) } : {}) };
+    const typed = inFd >= 0 && isTerminal(stdin);
+    const shown = outFd >= 0 && isTerminal(stdout);
+    return {
+      ...{ outFd, inFd, escapeKeys: typed },
+      ...(shown || typed ? { terminal: shown ? stdout : stdin } : {}),
+      ...(typed ? { restore: rawMode(stdin) } : {}),
+    };
   } catch (error) {
     for (const fd of [outFd, inFd]) if (fd >= 0) close(fd);
     throw error;
@@ -113,7 +146,7 @@ function openOutput(path: string): number {
 const hasDescriptor = (fd: number): boolean => statusFlags(fd) >= 0;
 const isFile = (fd: number): boolean => fstatSync(fd).isFile();
 
-function openSocket(path: string): FarEnd {
+function openSocket(path: string): Opened {
   let listenFd: number;
   try {
     listenFd = listenUnix(path, 1);

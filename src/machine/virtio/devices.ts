@@ -1,18 +1,26 @@
 /** The virtio devices of a configuration, in slot order: console, disks, nets, rng, fs, pmem, and what came later. */
 import { ConfigError } from "../../exit-codes.ts";
 import type { BootConfig } from "../config/vm.ts";
+import { Consoles } from "../console/consoles.ts";
 import type { Owned } from "../owned.ts";
+import { openConsoleDevice, openPortsDevice } from "./consoles.ts";
 import { openDisk } from "./disks.ts";
 import { openEntropy } from "./entropy.ts";
 import { openNet } from "./nets.ts";
 import type { VirtioDevice } from "./spec.ts";
 
 /** Opens every device; what that opens is `owned`. Throws ConfigError naming the option. */
-export function openDevices(config: BootConfig, owned: Owned): VirtioDevice[] {
+export function openDevices(
+  config: BootConfig,
+  owned: Owned,
+  consoles = new Consoles(owned),
+): VirtioDevice[] {
   const devices: VirtioDevice[] = [
+    ...openConsoleDevice(config.console, consoles),
     ...(config.disks ?? []).map((disk, index) => openDisk(disk, index, owned)),
     ...(config.net ?? []).map((net, index) => openNet(net, index, owned)),
     openEntropy(config.rng, owned),
+    ...openPortsDevice(config.ports, consoles),
   ];
   refuseTwins(devices);
   return devices;

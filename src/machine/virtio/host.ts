@@ -193,6 +193,11 @@ export class VirtioDeviceHost implements BackendHost {
     this.events.emit(EventKind.log, LogLevel.warn, 0, `${id}: ${text}`);
   }
 
+  /** See Backend. */
+  farewell(): boolean {
+    return this.#backend.farewell?.() ?? false;
+  }
+
   close(): void {
     this.#backend.close();
   }

@@ -3,6 +3,7 @@ import type { Lock } from "../../bus/lock.ts";
 import { choreRingBytes } from "../../devices/chores/chore-ring.ts";
 import type { ChoreSpec } from "../../devices/chores/chores.ts";
 import type { BlockSpec } from "../../devices/virtio/block-config.ts";
+import type { ConsoleDeviceSpec } from "../../devices/virtio/console-config.ts";
 import type { EntropySpec } from "../../devices/virtio/entropy-config.ts";
 import type { NetSpec } from "../../devices/virtio/net-config.ts";
 import type { VirtioIdentity, VirtioTransport } from "../../devices/virtio/transport.ts";
@@ -10,10 +11,17 @@ import { ConfigError } from "../../exit-codes.ts";
 import { createEventfd } from "../../ffi/eventfd.ts";
 import { Gsi } from "../memory-map.ts";
 import type { Owned } from "../owned.ts";
+import type { ConsoleSpec, FarEndSpec } from "../spec.ts";
 
 /** What moves the data, by device type. */
 export type BackendSpec =
   | { readonly kind: "block"; readonly spec: BlockSpec }
+  | {
+      readonly kind: "console";
+      readonly spec: ConsoleDeviceSpec;
+      /** Of each port. */
+      readonly ends: readonly (ConsoleSpec | FarEndSpec)[];
+    }
   | { readonly kind: "entropy"; readonly spec: EntropySpec }
   | { readonly kind: "net"; readonly spec: NetSpec };
 

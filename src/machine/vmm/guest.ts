@@ -43,6 +43,7 @@ export class Guest {
       onEvent: (event) => this.#handlers[event.kind]?.(event),
       onNote: (text) => log.info(text),
     });
+    for (const { option, path } of this.machine.ptys) log.warn(`${option} pty: ${path}`);
   }
 
   boot(): void {

@@ -246,7 +246,7 @@ test("a queue's size can be made smaller, and as large again as offered", () => 
   }
 });
 
-test.each([[[65536]], [[0]], [[100]], [Array(18).fill(8)]])(
+test.each([[[65536]], [[0]], [[100]], [Array(19).fill(8)]])(
   "a device with queues %p is refused",
   (queueSizes) => {
     const { state, identity, config, wake } = transport;

@@ -93,6 +93,36 @@ test("two terminals are refused, and both are named", () => {
   );
 });
 
+test("one device at most is on the terminal", () => {
+  const tty = { mode: "Tty" } as const;
+  const off = { mode: "Off" } as const;
+  const port = { name: "a", mode: "Tty" } as const;
+  const why = "both want the terminal; set one of them to off, null, pty, file= or socket=";
+
+  expect(check({ serial: tty, console: off })).not.toThrow();
+  expect(check({ serial: tty, console: tty })).toThrow(`--serial tty and --console tty: ${why}`);
+  expect(check({ serial: tty })).toThrow("--serial tty and --console tty: both want");
+  expect(check({ ports: [port] })).toThrow("--console tty and --port a,mode=tty: both want");
+  expect(check({ console: off, ports: [port] })).not.toThrow();
+  expect(check({ console: off, ports: [port, { ...port, name: "b" }] })).toThrow(
+    "--port a,mode=tty and --port b,mode=tty: both want",
+  );
+});
+
+test("ports are at most eight, each with a name and a far end of its own", () => {
+  const ports = Array.from({ length: 9 }, (_, i) => ({ name: `p${i}`, mode: "Null" as const }));
+
+  expect(check({ ports: ports.slice(1) })).not.toThrow();
+  expect(check({ ports })).toThrow("--port: 9 ports, and 8 is the most; give fewer");
+  expect(check({ ports: [ports[0]!, ports[0]!] })).toThrow(
+    "--port p0: the name is given twice; choose another",
+  );
+  expect(check({ ports: [{ name: "p", mode: "File" }] })).toThrow("--port p: file needs a path");
+  expect(check({ ports: [{ name: "p", mode: "Null", socket: "/s" }] })).toThrow(
+    "--port p: null and socket= exclude each other",
+  );
+});
+
 test("a boot needs a kernel; a configuration that is only stored does not", () => {
   expect(() => checkBoot(config({}))).toThrow(/^--kernel: no kernel to boot/);
   expect(checkBoot(config({ payload: { kernel: "/k" } })).payload.kernel).toBe("/k");

@@ -1,6 +1,7 @@
 /** The backlog against a list that forgets its oldest. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
+import { Block } from "../../../src/ffi/block.ts";
 import { copyFrom } from "../../../src/ffi/memory.ts";
 import { Backlog } from "../../../src/machine/console/backlog.ts";
 
@@ -12,7 +13,9 @@ test("keeps the last bytes in order, and hands them out in pieces", () => {
       const backlog = new Backlog(size);
       let model: number[] = [];
       for (const { append, drop } of commands) {
-        backlog.append(append);
+        const block = new Block(append.length + 1);
+        block.bytes.set(append);
+        backlog.append(block.address, append.length);
         model = [...model, ...append].slice(-size);
         expect(backlog.length).toBe(model.length);
 

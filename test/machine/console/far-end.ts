@@ -6,9 +6,10 @@ import { EpollSet } from "../../../src/ffi/epoll.ts";
 import { close, Open, open, readSome, writeAll } from "../../../src/ffi/file.ts";
 import { check, libc } from "../../../src/ffi/libc.ts";
 import { ConsolePort } from "../../../src/machine/console/port.ts";
-import type { ConsoleSpec } from "../../../src/machine/spec.ts";
+import { RingInput, RingOutput } from "../../../src/machine/console/rings.ts";
+import type { FarEndSpec } from "../../../src/machine/spec.ts";
+import { Watcher } from "../../../src/machine/watcher.ts";
 
-const tokenBase = 16;
 const ringBytes = 4096;
 
 /** A clock that the test moves. */
@@ -31,6 +32,7 @@ export class Console {
   readonly clock = new TestClock();
   readonly port: ConsolePort;
   readonly epoll = new EpollSet();
+  readonly #watcher = new Watcher(this.epoll, 0);
   readonly #events = new EventRing(new SharedArrayBuffer(EventRing.byteLength), 0);
   /** How often the device was told. */
   arrivals = 0;
@@ -40,21 +42,23 @@ export class Console {
   /** Calls of `pump` so far. */
   pumps = 0;
 
-  constructor(spec: Partial<ConsoleSpec>, { outputBytes = 65536, onReady = () => {} } = {}) {
+  constructor(spec: Partial<FarEndSpec>, { outputBytes = 65536, onReady = () => {} } = {}) {
     const output = new SharedArrayBuffer(ByteRing.bytesFor(outputBytes));
     const input = new SharedArrayBuffer(ByteRing.bytesFor(ringBytes));
     const none = { outFd: -1, inFd: -1, listenFd: -1, escapeKeys: false, outBlocks: false };
-    const whole = { name: "serial", mode: "null", ...none, output, input, ...spec } as const;
+    const whole = { name: "serial", mode: "null", ...none, ...spec } as const;
     this.output = new ByteRing(output);
     this.input = new ByteRing(input);
     const device = {
+      output: new RingOutput(output),
+      input: new RingInput(input),
       inputArrived: () => this.arrivals++,
       transmitterReady: () => {
         this.ready++;
         onReady();
       },
     };
-    this.port = new ConsolePort(whole, device, this.epoll, tokenBase, this.#events, this.clock);
+    this.port = new ConsolePort(whole, device, this.#watcher, this.#events, this.clock);
   }
 
   /** What the guest says; it waits for room as the guest would. */
@@ -68,7 +72,9 @@ export class Console {
     const wait = this.port.pump();
     this.pumps++;
     const count = this.epoll.wait(0);
-    for (let i = 0; i < count; i++) this.port.handle(this.epoll.tokenAt(i) - tokenBase);
+    for (let i = 0; i < count; i++) {
+      this.#watcher.handle(this.epoll.tokenAt(i), this.epoll.eventsAt(i));
+    }
     for (let event = this.#events.take(); event; event = this.#events.take()) {
       this.events.push(event);
     }

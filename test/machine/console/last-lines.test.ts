@@ -13,7 +13,7 @@ function written(name: string, text: string | Uint8Array, waiting = 0): ConsoleS
     if (i < bytes.length - waiting) ring.consume(1);
   }
   const ends = { outFd: -1, inFd: -1, listenFd: -1, outBlocks: false, escapeKeys: false };
-  return { name, mode: "null", ...ends, output, input: new SharedArrayBuffer(128) };
+  return { name, mode: "null", ...ends, output };
 }
 
 const size = (lines: unknown) => new TextEncoder().encode(JSON.stringify(lines)).length;
