@@ -27,7 +27,7 @@ export interface Arguments {
 
 export interface Grammar {
   readonly options: readonly Option[];
-  /** The first positional names one of these and ends the pass. */
+  /** The first positionals name one of these, in a word or two, and end the pass. */
   readonly commands?: readonly string[];
   /** How many positionals are allowed. */
   readonly positionals?: number;
@@ -129,19 +129,31 @@ class Pass {
 
   #positional(argument: string): void {
     const { commands = [], positionals = 0 } = this.grammar;
-    if (commands.includes(argument)) {
-      this.command = { name: argument, next: this.#next };
+    const command = commands.find((name) => this.#spells(name, argument));
+    if (command !== undefined) {
+      this.#next += command.split(" ").length - 1;
+      this.command = { name: command, next: this.#next };
       return;
     }
     if (this.positionals.length < positionals) {
       this.positionals.push(argument);
       return;
     }
-    const meant = nearest(argument, commands);
+    const first = commands.some((name) => name.startsWith(`${argument} `));
+    const next = this.argv[this.#next];
+    const given = first && next !== undefined ? `${argument} ${next}` : argument;
+    // after options it is rather a value too many than a command
+    const meant = this.given.size > 0 ? undefined : nearest(given, commands);
     if (meant === undefined) {
       throw new UsageError(`unexpected argument ${quoted(argument)}; options begin with --`);
     }
-    throw new UsageError(`unknown command ${quoted(argument)}; did you mean ${meant}?`);
+    throw new UsageError(`unknown command ${quoted(given)}; did you mean ${meant}?`);
+  }
+
+  /** A command's name may be two words. */
+  #spells(name: string, argument: string): boolean {
+    const [first, ...rest] = name.split(" ");
+    return first === argument && rest.every((word, i) => word === this.argv[this.#next + i]);
   }
 
   #unknown(argument: string): UsageError {

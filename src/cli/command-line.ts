@@ -5,6 +5,7 @@
  */
 import { version } from "../../package.json";
 import { ExitCode, UsageError } from "../exit-codes.ts";
+import { BackendOptionsSchema } from "../machine/config/backends.ts";
 import { checkBoot } from "../machine/config/check.ts";
 import type { FieldShape, ObjectSchema } from "../machine/config/shape.ts";
 import { type BootConfig, complete, VmConfigSchema } from "../machine/config/vm.ts";
@@ -36,8 +37,9 @@ export function parseCommandLine(
   if (argv.length === 0) return help(commands, undefined, ExitCode.usage);
   const vmmOptions = optionsOf(VmmOptionsSchema);
   const vmOptions = optionsOf(VmConfigSchema);
+  const backendOptions = optionsOf(BackendOptionsSchema);
   const args = readArguments(argv, {
-    options: [...vmOptions, ...vmmOptions, ...actions],
+    options: [...vmOptions, ...vmmOptions, ...backendOptions, ...actions],
     commands: Object.keys(commands),
   });
   if (args.action === "help") return help(commands, undefined, ExitCode.ok);
@@ -51,6 +53,17 @@ export function parseCommandLine(
   }
   const options = collect(VmmOptionsSchema, vmmOptions, args) as VmmOptions;
   const given = new Set([...args.given.keys()].map(({ name }) => name));
+  const backend = backendOptions.find(({ name }) => given.has(name));
+  if (backend) {
+    const other = vmOptions.find(({ name }) => given.has(name));
+    if (other) {
+      const why = `runs a backend and no machine; leave out --${other.name}`;
+      throw new UsageError(`--${backend.name} ${why}`, `--${backend.name}`);
+    }
+    const config = collect(BackendOptionsSchema, backendOptions, args);
+    const run = async () => (await import("./backend.ts")).runBackend(config as never);
+    return { kind: "command", options, run };
+  }
   if (options.apiSocket !== undefined && !vmOptions.some(({ name }) => given.has(name))) {
     return { kind: "serve", options };
   }

@@ -4,6 +4,7 @@
  */
 
 import * as v from "valibot";
+import { BlockBackendSchema, NetBackendSchema } from "../machine/config/backends.ts";
 import type { ObjectSchema } from "../machine/config/shape.ts";
 import type { VmmOptions } from "../machine/config/vmm.ts";
 import { CtlOptionsSchema } from "./ctl-options.ts";
@@ -49,5 +50,19 @@ export const commands: Readonly<Record<string, Command>> = {
     ],
     takesRest: false,
     run: async (input) => (await import("./ctl.ts")).runCtl(input),
+  },
+  "backend block": {
+    description: "Run a block device's backend behind a vhost-user socket",
+    schema: BlockBackendSchema,
+    positionals: [],
+    takesRest: false,
+    run: async ({ options }) => (await import("./backend.ts")).runBlock(options as never),
+  },
+  "backend net": {
+    description: "Run a network interface's backend behind a vhost-user socket",
+    schema: NetBackendSchema,
+    positionals: [],
+    takesRest: false,
+    run: async ({ options }) => (await import("./backend.ts")).runNet(options as never),
   },
 };

@@ -4,11 +4,10 @@
  */
 import { type ArgDef, defineCommand, renderUsage } from "citty";
 import { description, version } from "../../package.json";
-import { VmConfigSchema } from "../machine/config/vm.ts";
 import { VmmOptionsSchema } from "../machine/config/vmm.ts";
 import type { Command } from "./commands.ts";
 import { actions, type Option, optionsOf } from "./option-table.ts";
-import { keyRows, optionHint, optionPreset, unbuiltNote } from "./reference.ts";
+import { keyRows, optionHint, optionPreset, rootOptions, unbuiltNote } from "./reference.ts";
 
 /** The whole text, without colours unless stdout is a terminal; no newline at the end. */
 export async function helpText(
@@ -44,7 +43,7 @@ function declare(option: Option): [string, ArgDef] {
 }
 
 async function root(commands: Readonly<Record<string, Command>>): Promise<string> {
-  const options = [...optionsOf(VmConfigSchema), ...optionsOf(VmmOptionsSchema), ...actions];
+  const options = [...rootOptions(), ...actions];
   const usage = await renderUsage(
     defineCommand({
       meta: { name: "chv", version, description },

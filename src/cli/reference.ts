@@ -2,11 +2,16 @@
  * The options and keys in words, for help and for docs/cli.md (a test compares that page with
  * `referenceTables`).
  */
+import { BackendOptionsSchema } from "../machine/config/backends.ts";
 import { type FieldShape, kebab, keysOf, spellingOf } from "../machine/config/shape.ts";
 import { unbuilt } from "../machine/config/unbuilt.ts";
 import { VmConfigSchema } from "../machine/config/vm.ts";
 import { VmmOptionsSchema } from "../machine/config/vmm.ts";
 import { actions, type Option, objectOf, optionsOf } from "./option-table.ts";
+
+/** The options of plain `chv`. */
+export const rootOptions = (): Option[] =>
+  [VmConfigSchema, VmmOptionsSchema, BackendOptionsSchema].flatMap((schema) => optionsOf(schema));
 
 /** What stands for a field's value: `on|off`, `SIZE`, `raw|qcow2`. */
 export function valueHint({ shape, spelling }: FieldShape): string {
@@ -90,7 +95,7 @@ const cell = (text: string) => text.replaceAll("|", "\\|");
 
 /** The tables of docs/cli.md: every option, then the keys of each. */
 export function referenceTables(): string {
-  const options = [...optionsOf(VmConfigSchema), ...optionsOf(VmmOptionsSchema), ...actions];
+  const options = [...rootOptions(), ...actions];
   const lines = ["| option | meaning | default |", "|---|---|---|"];
   for (const option of options) {
     const takesValue = option.kind === "value" || option.kind === "list";

@@ -221,7 +221,7 @@ export class VhostUserDevice implements BackendHost {
     const has = (bit: number) => ((this.features >> BigInt(bit)) & 1n) === 1n;
     const index = windows.windowOf(layout.device, 4);
     if (index < 0) throw new Refusal(`queue ${ring.index} has no used ring`);
-    const nextUsed = windows.view(index).getUint16(windows.offsetOf(layout.device) + 2, true);
+    const nextUsed = windows.view(index).getUint16(windows.offset + 2, true);
     const inFlight = this.areas[0]?.queue(ring.index, ring.size, nextUsed);
     const nextAvail = inFlight ? (nextUsed + inFlight.heads.length) & 0xffff : ring.base;
     return new Virtqueue(windows, layout, {

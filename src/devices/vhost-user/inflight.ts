@@ -88,7 +88,7 @@ export class InflightQueue implements InFlight {
     Atomics.store(this.words16, head.version / 2, version);
   }
 
-  /** A batch whose index was moved, and whose chains may still be marked. The list is another's: it may lead anywhere. */
+  /** A batch whose index was moved may still be marked. The list is another's: it may lead anywhere. */
   private finishBatch(usedIndex: number): void {
     const { words16, bytes, size } = this;
     const count = (usedIndex - words16[head.used_idx / 2]!) & 0xffff;

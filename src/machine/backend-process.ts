@@ -1,0 +1,117 @@
+/**
+ * A process that is one device's backend behind a vhost-user socket. One thread: it sleeps in epoll_wait(2) and never
+ * goes back to the event loop, so host signals come by a pipe.
+ */
+import type { Chores } from "../devices/chores/chores.ts";
+import {
+  type DeviceHome,
+  type DeviceModel,
+  VhostUserDevice,
+} from "../devices/vhost-user/device.ts";
+import { VhostUserServer } from "../devices/vhost-user/server.ts";
+import { ExitCode } from "../exit-codes.ts";
+import { monotonicNs } from "../ffi/clock.ts";
+import { Epoll, EpollSet } from "../ffi/epoll.ts";
+import { Signal, SignalPipe } from "../ffi/signal-pipe.ts";
+import { log } from "../log.ts";
+import { createBackend } from "./virtio/backends.ts";
+import { counterCount, type VirtioDevice } from "./virtio/spec.ts";
+import { Watcher } from "./watcher.ts";
+
+/** Windows on guest RAM keep the collector from running by itself: it is run after so many wake-ups (0.16 ms). */
+const roundsPerCollection = 65_536;
+/** How long requests in flight may hold up the end. */
+const patienceNs = 5e9;
+const highUnit = 2n ** 32n;
+
+const exitCodes: Readonly<Record<number, number>> = {
+  [Signal.terminate]: ExitCode.ok,
+  [Signal.interrupt]: ExitCode.interrupted,
+  [Signal.hangUp]: 128 + Signal.hangUp,
+  [Signal.quit]: 128 + Signal.quit,
+};
+
+/** Serves the device until a signal ends it; `ready` is called when the socket answers. Gives the exit code. */
+export function serveDevice(device: VirtioDevice, listenFd: number, ready: () => void): number {
+  const process = new BackendProcess(device, listenFd);
+  ready();
+  return process.run();
+}
+
+class BackendProcess implements DeviceHome {
+  readonly #epoll = new EpollSet();
+  readonly #watcher = new Watcher(this.#epoll, 0);
+  readonly #signals = new SignalPipe(Object.keys(exitCodes).map(Number));
+  readonly #server: VhostUserServer;
+
+  constructor(
+    readonly device: VirtioDevice,
+    listenFd: number,
+  ) {
+    const config = new Uint8Array(new SharedArrayBuffer(device.config.length));
+    const counters = new Float64Array(new SharedArrayBuffer(counterCount * 8));
+    const spec = { ...device, kickFds: [] };
+    const served = new VhostUserDevice(
+      modelOf(device),
+      { config, create: (host) => createBackend(host, { spec, config, counters }) },
+      this,
+    );
+    this.#server = new VhostUserServer(listenFd, served);
+  }
+
+  run(): number {
+    let signal = 0;
+    this.watch(this.#signals.fd, Epoll.in, () => {
+      signal = this.#signals.take();
+    });
+    for (let round = 1; signal === 0; round++) {
+      if (round % roundsPerCollection === 0) Bun.gc(true);
+      this.#turn(-1);
+    }
+    this.#end();
+    return exitCodes[signal] ?? ExitCode.ok;
+  }
+
+  watch(fd: number, events: number, ready: (events: number) => void): void {
+    this.#watcher.watch(fd, events, ready);
+  }
+  unwatch(fd: number): void {
+    this.#watcher.unwatch(fd);
+  }
+
+  chores(): Chores {
+    throw new Error("chores are not there yet");
+  }
+
+  warn(text: string): void {
+    log.warn(text);
+  }
+
+  #turn(timeoutMs: number): void {
+    const count = this.#epoll.wait(timeoutMs);
+    for (let i = 0; i < count; i++) {
+      this.#watcher.handle(this.#epoll.tokenAt(i), this.#epoll.eventsAt(i));
+    }
+  }
+
+  /** A second signal, or a host that does not answer, cuts it short: what is in flight is the next process's. */
+  #end(): void {
+    let over = false;
+    this.#server.close(() => {
+      over = true;
+    });
+    const until = monotonicNs() + patienceNs;
+    while (!over && monotonicNs() < until && this.#signals.take() === 0) this.#turn(100);
+    this.#signals.close();
+  }
+}
+
+function modelOf({ identity, config, writable, backend }: VirtioDevice): DeviceModel {
+  const { featuresHigh, featuresLow, queueSizes } = identity;
+  return {
+    features: BigInt(featuresHigh) * highUnit + BigInt(featuresLow),
+    queues: queueSizes.length,
+    queueCount: queueSizes.length,
+    ...{ config, writable, tracksInFlight: backend.kind === "block" },
+  };
+}
