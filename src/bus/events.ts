@@ -25,7 +25,7 @@ export const EventKind = {
   kernelEntered: 10,
   /** The machine's threads have ended and everything is freed: no event follows. */
   stopped: 11,
-  /** A device has its first chore: text = the device's id. The machine starts the thread. */
+  /** A share of a device has its first chore: a = the share, text = the device's id. The machine starts the thread. */
   choresWanted: 12,
   /** The guest's kernel has panicked: a = what it told (see `PvpanicEvent`). */
   guestPanic: 13,

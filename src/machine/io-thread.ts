@@ -1,6 +1,6 @@
 /**
- * An I/O worker: waits on descriptors, and moves data between devices and the host: the backends of virtio devices, the
- * serial port's far end, and the timers of platform devices.
+ * An I/O worker: waits on descriptors, and moves data between devices and the host: the backends of virtio devices, and
+ * on the first worker the serial port's far end and the timers of platform devices.
  */
 
 import { EventRing } from "../bus/event-ring.ts";
@@ -14,7 +14,7 @@ import { nameThread, threadId } from "../ffi/signals.ts";
 import { type Board, buildBoard, locked } from "./board.ts";
 import { ConsolePort } from "./console/port.ts";
 import { RingInput, RingOutput } from "./console/rings.ts";
-import { type MachineSpec, ThreadNumber } from "./spec.ts";
+import { ioWakeFd, type MachineSpec, ThreadNumber } from "./spec.ts";
 import { createBackend } from "./virtio/backends.ts";
 import { type BackendFactory, VirtioDeviceHost } from "./virtio/host.ts";
 import { Watcher } from "./watcher.ts";
@@ -27,14 +27,14 @@ const farewellNs = 5e9;
 const farewellPauseMs = 1;
 
 /** Runs until asked to leave. Errors end in the event ring, never in an exception. */
-export function runIoThread(spec: MachineSpec): void {
-  const number = ThreadNumber.io(spec.vcpuFds.length);
+export function runIoThread(spec: MachineSpec, index: number): void {
+  const number = ThreadNumber.io(spec.vcpuFds.length, index);
   const control = new ThreadControl(spec.control, number);
   const events = new EventRing(spec.events, number);
   try {
-    nameThread("io0");
+    nameThread(`io${index}`);
     control.threadId = threadId();
-    const worker = new IoThread(spec, control, events);
+    const worker = new IoThread(spec, control, events, index);
     worker.run();
     control.say(ThreadState.gone);
   } catch (error) {
@@ -45,6 +45,7 @@ export function runIoThread(spec: MachineSpec): void {
 }
 
 class IoThread {
+  readonly #wakeFd: number;
   readonly #epoll = new EpollSet();
   /** For a parked worker, which looks at nothing but its wake-up. */
   readonly #parked = new EpollSet();
@@ -57,16 +58,24 @@ class IoThread {
     readonly spec: MachineSpec,
     readonly control: ThreadControl,
     readonly events: EventRing,
+    readonly index: number,
   ) {
+    this.#wakeFd = ioWakeFd(spec, index);
     this.#board = buildBoard(spec, events);
-    this.#epoll.add(spec.ioWakeFd, Epoll.in, wakeToken);
-    this.#parked.add(spec.ioWakeFd, Epoll.in, wakeToken);
-    this.#epoll.add(spec.rtcTimerFd, Epoll.in, rtcToken);
-    const { watchdogTimerFd } = spec;
-    if (watchdogTimerFd !== undefined) this.#epoll.add(watchdogTimerFd, Epoll.in, watchdogToken);
+    this.#epoll.add(this.#wakeFd, Epoll.in, wakeToken);
+    this.#parked.add(this.#wakeFd, Epoll.in, wakeToken);
     this.#watcher = new Watcher(this.#epoll, watcherToken);
-    this.#console = this.#openConsole();
+    if (index === 0) {
+      this.#watchTimers();
+      this.#console = this.#openConsole();
+    }
     this.#virtio = this.#openVirtio();
+  }
+
+  #watchTimers(): void {
+    const { rtcTimerFd, watchdogTimerFd } = this.spec;
+    this.#epoll.add(rtcTimerFd, Epoll.in, rtcToken);
+    if (watchdogTimerFd !== undefined) this.#epoll.add(watchdogTimerFd, Epoll.in, watchdogToken);
   }
 
   run(): void {
@@ -87,7 +96,7 @@ class IoThread {
       if (asked !== Ask.park) return asked === Ask.run;
       this.control.say(ThreadState.parked);
       this.#parked.wait(-1);
-      drainEventfd(this.spec.ioWakeFd);
+      drainEventfd(this.#wakeFd);
     }
   }
 
@@ -105,7 +114,7 @@ class IoThread {
 
   #handle(token: number, events: number): void {
     if (token === wakeToken) {
-      drainEventfd(this.spec.ioWakeFd);
+      drainEventfd(this.#wakeFd);
       for (const device of this.#virtio) device.settle();
       this.#console?.gather(); // the ring and the transmitter bridge the time
     } else if (token === rtcToken) {
@@ -134,13 +143,15 @@ class IoThread {
 
   /** Windows on guest RAM are opened only where a device needs them: the collector counts them as live. */
   #openVirtio(): VirtioDeviceHost[] {
-    const functions = this.#board.virtio;
+    const { index } = this;
+    const functions = this.#board.virtio.filter(({ spec }) => spec.workers.includes(index));
     if (functions.length === 0) return [];
     const windows = new GuestWindows(this.spec.ram);
     const create: BackendFactory = (host, device) => createBackend(host, device, this.events);
-    return functions.map(
-      (device) => new VirtioDeviceHost(device, windows, this.#watcher, this.events, create),
-    );
+    return functions.map((device) => {
+      const share = device.spec.workers.indexOf(index);
+      return new VirtioDeviceHost(device, windows, this.#watcher, this.events, create, share);
+    });
   }
 
   #openConsole(): ConsolePort | undefined {

@@ -24,9 +24,10 @@ import { createBacking } from "./ram-backing.ts";
 import { type MachineSpec, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
 import { applyBootState } from "./vcpu-state.ts";
+import { readCounters } from "./virtio/counters.ts";
 import { openDevices } from "./virtio/devices.ts";
 import { plugInto } from "./virtio/plug.ts";
-import { freeSlot } from "./virtio/spec.ts";
+import { freeSlot, ownWorkers } from "./virtio/spec.ts";
 import { createVirtualMachine, topologyOf, type VirtualMachine } from "./virtual-machine.ts";
 
 /** How long a reset waits for disks that answer slowly. */
@@ -103,6 +104,9 @@ export class Machine {
         virtio,
         virtioMmio,
         ioWakeFd: owned.fd(createEventfd()),
+        moreIoWakeFds: ownWorkers([...virtio, ...(virtioMmio ?? [])]).map(() =>
+          owned.fd(createEventfd()),
+        ),
         rtcTimerFd: owned.fd(createTimerfd()),
         watchdogTimerFd: config.watchdog ? owned.fd(createTimerfd()) : undefined,
         pvpanicSlot: config.pvpanic ? freeSlot("--pvpanic", virtio) : undefined,
@@ -216,6 +220,12 @@ export class Machine {
     if (watchdog) locked(watchdog.lock, () => run(watchdog.device));
   }
 
+  /** What each virtio device has counted, by its id. */
+  counters(): Readonly<Record<string, Readonly<Record<string, number>>>> {
+    const { virtio } = this.#board;
+    return Object.fromEntries(virtio.map((device) => [device.spec.id, readCounters(device)]));
+  }
+
   /** The last lines that the guest has put out, by console ("serial"); those without any are left out. */
   lastLines(): Readonly<Record<string, readonly string[]>> {
     return lastLines(this.#consoles.shown);
@@ -273,7 +283,7 @@ export class Machine {
       for (let event = this.#events.take(); event; event = this.#events.take()) {
         if (event.kind === EventKind.stopped) return;
         if (event.kind === EventKind.choresWanted) {
-          this.#threads.startChores(event.text);
+          this.#threads.startChores(event.text, event.a);
           continue;
         }
         this.listener.onEvent(event);

@@ -11,24 +11,18 @@ import { HostBridge } from "../devices/host-bridge.ts";
 import type { Ioapic } from "../devices/legacy/ioapic.ts";
 import { IoapicPin } from "../devices/legacy/ioapic.ts";
 import { Pvpanic, PvpanicState, pvpanicBarBytes } from "../devices/pvpanic.ts";
-import { VirtioState } from "../devices/virtio/device-state.ts";
 import { VirtioPciFunction, VirtioPciState } from "../devices/virtio/pci-function.ts";
 import { BarLayout } from "../devices/virtio/pci-layout.ts";
-import { VirtioTransport } from "../devices/virtio/transport.ts";
 import { Epoll } from "../ffi/epoll.ts";
 import { drainEventfd, signalEventfd } from "../ffi/eventfd.ts";
 import { setIoeventfd, setIrqfd } from "../ffi/kvm.ts";
 import { pollEvents } from "../ffi/poll.ts";
-import { bytes, struct } from "../ffi/struct.ts";
 import { Gsi, MemoryMap } from "./memory-map.ts";
 import type { RoutingTable } from "./routing.ts";
 import type { MachineSpec } from "./spec.ts";
-import { barStride, counterCount, type PluggedVirtio, type VirtioSpec } from "./virtio/spec.ts";
+import { buildTransport } from "./virtio/registers.ts";
+import { barStride, type PluggedVirtio, type VirtioSpec } from "./virtio/spec.ts";
 
-const configSpaceBytes = 256;
-const VirtioConfigState = struct("virtio-config", configSpaceBytes, {
-  bytes: bytes(configSpaceBytes),
-});
 /** Drivers write 16 bits to a notify register (virtio 1.2 section 4.1.5.2). */
 const kickBytes = 2;
 
@@ -72,11 +66,7 @@ export function buildPci(
 
   const functions = spec.virtio.map((virtio): VirtioFunction => {
     const lock = state.lock();
-    const config = state.struct(VirtioConfigState).bytes;
-    const wake = () => signalEventfd(spec.ioWakeFd);
-    const { config: initial, writable } = virtio;
-    const space = { bytes: config.subarray(0, initial.length), writable, initial };
-    const transport = new VirtioTransport(state.struct(VirtioState), virtio.identity, space, wake);
+    const { transport, config, counters } = buildTransport(spec, state, virtio);
     const pin = pins[intxOf(virtio.slot)]!;
     const device = new VirtioPciFunction(
       transport,
@@ -109,7 +99,7 @@ export function buildPci(
       virtio.callFds.length,
     );
     bus.add(virtio.slot, device);
-    return { spec: virtio, device, lock, config, counters: state.doubles(counterCount) };
+    return { spec: virtio, device, lock, config, counters };
   });
 
   const moved = () => Atomics.add(generation, 0, 1);

@@ -54,8 +54,9 @@ export interface MachineSpec {
   readonly virtio: readonly VirtioSpec[];
   /** On virtio-mmio, in the order of their pages; then none are on PCI. */
   readonly virtioMmio?: readonly VirtioMmioSpec[] | undefined;
-  /** eventfd that wakes the I/O worker. */
+  /** eventfd that wakes the first I/O worker, and those of the others. */
   readonly ioWakeFd: number;
+  readonly moreIoWakeFds?: readonly number[];
   /** timerfd of the RTC's interrupts. */
   readonly rtcTimerFd: number;
   /** timerfd of the watchdog, if there is one. */
@@ -65,6 +66,11 @@ export interface MachineSpec {
   /** For a benchmark: vCPU 0's exits are measured into this buffer (see exit-meter.ts), after so many to warm up. */
   readonly meter?: { readonly buffer: SharedArrayBuffer; readonly warmUp: number } | undefined;
 }
+
+/** How many I/O workers the machine has, and the eventfd that wakes each. */
+export const ioWorkers = ({ moreIoWakeFds = [] }: MachineSpec): number => 1 + moreIoWakeFds.length;
+export const ioWakeFd = ({ ioWakeFd: first, moreIoWakeFds = [] }: MachineSpec, worker: number) =>
+  worker === 0 ? first : moreIoWakeFds[worker - 1]!;
 
 /** Most I/O workers, and most threads for chores. */
 export const ioThreadsMax = 512;

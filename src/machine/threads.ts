@@ -6,7 +6,7 @@ import { ignoreKick, kick } from "../ffi/signals.ts";
 import { choreWorkerUrl, ioWorkerUrl, vcpuWorkerUrl } from "../workers.ts";
 import type { ChoreThreadSpec } from "./chore-thread.ts";
 import { takeSpareThread } from "./spare-thread.ts";
-import { type MachineSpec, ThreadNumber, threadName } from "./spec.ts";
+import { ioWakeFd, ioWorkers, type MachineSpec, ThreadNumber, threadName } from "./spec.ts";
 
 /** Far above what a thread needs, even on a crowded host with 254 of them. */
 const patienceMs = 60_000;
@@ -57,24 +57,28 @@ export class MachineThreads {
   }
 
   /**
-   * vCPUs enter the guest. The I/O worker starts now: what the guest says before it is ready waits in the rings, and
-   * its start does not take time from the way to the first KVM_RUN.
+   * vCPUs enter the guest. The I/O workers start now: what the guest says before they are ready waits in the rings, and
+   * their start does not take time from the way to the first KVM_RUN.
    */
   boot(): void {
     this.runVcpus();
     const spec = this.#spec!;
-    const wake = () => signalEventfd(spec.ioWakeFd);
-    const worker = new Worker(ioWorkerUrl, { name: "io0" });
-    const io = this.#start(ThreadNumber.io(this.vcpus), worker, wake);
-    this.#io.push(io);
-    ask(io, Ask.run);
-    worker.postMessage({ spec });
+    for (let index = 0; index < ioWorkers(spec); index++) {
+      const worker = new Worker(ioWorkerUrl, { name: `io${index}` });
+      const wakeFd = ioWakeFd(spec, index);
+      const wake = () => signalEventfd(wakeFd);
+      const io = this.#start(ThreadNumber.io(this.vcpus, index), worker, wake);
+      this.#io.push(io);
+      ask(io, Ask.run);
+      worker.postMessage({ spec, index });
+    }
   }
 
-  /** Starts the thread that does the chores of the device with that id; it has asked for it. */
-  startChores(id: string): void {
-    const { virtio, control, events } = this.#spec!;
-    const chores = virtio.find((device) => device.id === id)?.chores;
+  /** Starts the thread that does the chores of a share of the device with that id; it has asked for it. */
+  startChores(id: string, share: number): void {
+    const { virtio, virtioMmio = [], control, events } = this.#spec!;
+    const device = [...virtio, ...virtioMmio].find((other) => other.id === id);
+    const chores = device?.chores?.[share];
     if (!chores) throw new Error(`${id} has no chores`);
     const number = ThreadNumber.chores(this.vcpus, this.#chores.length);
     const name = threadName(number, this.vcpus);

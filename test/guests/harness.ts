@@ -36,6 +36,8 @@ export interface GuestOptions {
   readonly memory?: string;
   /** More arguments for chv, after the usual ones. */
   readonly args?: readonly string[];
+  /** The words of a command that runs chv. */
+  readonly under?: readonly string[];
   /** Typed at once on the guest's serial port, which then ends. */
   readonly stdin?: string;
   readonly timeoutMs?: number;
@@ -116,12 +118,13 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
     cpus = 1,
     memory = "64M",
     args = [],
+    under = [],
     timeoutMs = guestTimeoutMs,
   } = options;
   const kernel = await buildGuest(guest);
   const folder = await mkdtemp(join(tmpdir(), "chv-guest-"));
   const words = transport === "mmio" ? `transport=mmio ${cmdline}` : cmdline;
-  const command = [...(await chvCommand()), "--kernel", kernel, "--cmdline", words];
+  const command = [...under, ...(await chvCommand()), "--kernel", kernel, "--cmdline", words];
   command.push("--serial", "tty", "--console", "off", "--memory", `size=${memory}`);
   command.push(
     "--cpus",

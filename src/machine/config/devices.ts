@@ -98,6 +98,12 @@ export const DiskConfig = field(
     iommu,
     num_queues: queues("Queues", 1),
     queue_size: queueSize(128),
+    io_threads: v.optional(
+      count("I/O threads of its own that the queues are dealt to; 0 shares one with others", {
+        max: 256,
+      }),
+      0,
+    ),
     wce: v.optional(onOff("Write cache that the guest must flush"), true),
     vhost_user: v.optional(onOff("The device is behind a vhost-user socket"), false),
     vhost_socket: v.optional(path("That socket", { key: "socket", aliases: ["vhost_socket"] })),

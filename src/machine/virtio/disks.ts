@@ -34,6 +34,7 @@ export function openDisk(config: DiskConfig, index: number, owned: Owned): Virti
   if (size > maxQueueSize || (size & (size - 1)) !== 0) {
     throw fail(`queue_size=${size} is not a power of two up to ${maxQueueSize}; choose one`);
   }
+  checkIoThreads(config, fail);
   let fd: number;
   try {
     const access = readonly ? Open.readOnly : Open.readWrite;
@@ -92,7 +93,26 @@ function describe(
     writable: blockConfigWritable(spec),
     backend: { kind: "block", spec },
     usesChores: true,
+    ioThreads: config.io_threads,
   };
+}
+
+/** Each worker has its own buckets and its own view of the image: what must be one for all queues needs one worker. */
+function checkIoThreads(config: DiskConfig, fail: (why: string) => ConfigError): void {
+  const { io_threads: threads, num_queues: queues, image_type: type } = config;
+  if (threads === 0) return;
+  if (threads > queues) {
+    throw fail(`io_threads=${threads} is above num_queues=${queues}; raise num_queues`);
+  }
+  const other =
+    limitsOf(config.rate_limiter_config) !== undefined
+      ? "bw_ and ops_ limits"
+      : type === "Qcow2"
+        ? "image_type=qcow2"
+        : undefined;
+  if (threads > 1 && other !== undefined) {
+    throw fail(`io_threads=${threads} and ${other} exclude each other; lower it to 1`);
+  }
 }
 
 /** An image of another format, served raw, would show the guest the format's own tables. */

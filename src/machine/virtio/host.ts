@@ -17,20 +17,27 @@ import { Epoll } from "../../ffi/epoll.ts";
 import { drainEventfd } from "../../ffi/eventfd.ts";
 import { locked } from "../board.ts";
 import type { Watcher } from "../watcher.ts";
-import type { PluggedVirtio } from "./spec.ts";
+import { counterCount, interruptsAt, type PluggedVirtio, queuesOf } from "./spec.ts";
 
 type QueueRegisters = InstanceType<typeof QueueState>;
 
 const highUnit = 0x1_0000_0000;
 
-/** Makes the backend of a device. */
-export type BackendFactory = (host: BackendHost, device: PluggedVirtio) => Backend;
+/** The share of a device that a worker serves: its queues, and where it counts. */
+export interface VirtioShare extends PluggedVirtio {
+  readonly queues: readonly number[];
+}
+
+/** Makes the backend of a device's share. */
+export type BackendFactory = (host: BackendHost, device: VirtioShare) => Backend;
 
 export class VirtioDeviceHost implements BackendHost {
   readonly #backend: Backend;
   readonly #handOver: HandOver;
   /** A view of each queue's registers: none is made on a call. */
   readonly #queues: readonly QueueRegisters[];
+  readonly #own: readonly number[];
+  readonly #counters: Float64Array;
   #running = false;
   /** The backend has been asked to stand still, for this request. */
   #stopping = false;
@@ -41,21 +48,29 @@ export class VirtioDeviceHost implements BackendHost {
     readonly watcher: Watcher,
     readonly events: EventRing,
     create: BackendFactory,
+    /** Which share of the device's queues this worker has. */
+    readonly share = 0,
   ) {
     const { transport } = plugged.device;
     this.#handOver = transport.handOver;
     this.#queues = [...transport.identity.queueSizes.keys()].map((i) =>
       transport.state.queues.get(i),
     );
-    this.#backend = create(this, plugged);
-    for (const [index, fd] of plugged.spec.kickFds.entries()) {
+    const queues = queuesOf(plugged.spec, share);
+    const first = share * counterCount;
+    const counters = plugged.counters.subarray(first, first + counterCount);
+    this.#own = queues;
+    this.#counters = counters;
+    this.#backend = create(this, { ...plugged, counters, queues });
+    for (const index of queues) {
+      const fd = plugged.spec.kickFds[index]!;
       watcher.watch(fd, Epoll.in, () => this.#kicked(index, fd));
     }
   }
 
   /** Does what the transport wants, if it wants something else than before. */
   settle(): void {
-    if (this.#handOver.settled || this.#stopping) return;
+    if (this.#handOver.hasReached(this.share) || this.#stopping) return;
     if (this.#running) this.#stop();
     else this.#follow();
   }
@@ -64,8 +79,8 @@ export class VirtioDeviceHost implements BackendHost {
   #follow(): void {
     const wanted = this.#handOver.wanted;
     if ((wanted & 1) === 1) this.#start();
-    this.#handOver.reach(wanted);
-    if (!this.#handOver.settled) this.settle();
+    this.#handOver.reach(wanted, this.share);
+    this.settle();
   }
 
   #start(): void {
@@ -100,7 +115,7 @@ export class VirtioDeviceHost implements BackendHost {
       const indirect = has(Feature.RING_INDIRECT_DESC);
       const eventIndex = has(Feature.RING_EVENT_IDX);
       for (const [index, queue] of this.#queues.entries()) {
-        if (queue.enable === 0) {
+        if (queue.enable === 0 || !this.#own.includes(index)) {
           queues.push(undefined);
           continue;
         }
@@ -138,18 +153,19 @@ export class VirtioDeviceHost implements BackendHost {
 
   #contain(error: unknown): void {
     if (!(error instanceof GuestFault)) throw error;
-    if (!this.#handOver.broken) this.broke(error);
+    this.broke(error);
   }
 
   /** The driver broke the rules, found in the midst of something else than a kick. */
   broke(fault: GuestFault): void {
-    this.#handOver.broken = true;
+    if (!this.#handOver.breaks()) return;
     this.warn(`the driver broke its queue: ${fault.message}; the device waits for a reset`);
     this.configChanged();
   }
 
   call(index: number): void {
     const { device, lock } = this.plugged;
+    this.#counters[interruptsAt]!++;
     lock.acquire();
     try {
       device.interrupt(Isr.queue, this.#queues[index]!.vector);
@@ -185,7 +201,8 @@ export class VirtioDeviceHost implements BackendHost {
   chores(): Chores {
     const { chores, id } = this.plugged.spec;
     if (!chores) throw new Error(`${id}: a device without chores asks for them`);
-    return new ChoreClient(chores, () => this.events.emit(EventKind.choresWanted, 0, 0, id));
+    const start = () => this.events.emit(EventKind.choresWanted, this.share, 0, id);
+    return new ChoreClient(chores[this.share]!, start);
   }
 
   warn(text: string): void {

@@ -4,20 +4,14 @@ import type { SharedState } from "../../bus/shared-state.ts";
 import { VirtioMmioDevice, VirtioMmioState } from "../../devices/virtio/mmio-device.ts";
 import { Mmio, mmioBytes } from "../../devices/virtio/mmio-registers.ts";
 import { ConfigError } from "../../exit-codes.ts";
-import { createEventfd, signalEventfd } from "../../ffi/eventfd.ts";
+import { signalEventfd } from "../../ffi/eventfd.ts";
 import { setIoeventfd } from "../../ffi/kvm.ts";
 import type { Hold } from "../hold.ts";
 import { Gsi, MemoryMap } from "../memory-map.ts";
 import type { Owned } from "../owned.ts";
 import type { MachineSpec } from "../spec.ts";
 import { buildTransport } from "./registers.ts";
-import {
-  counterCount,
-  createChores,
-  type PluggedVirtio,
-  type VirtioDevice,
-  type WiredVirtio,
-} from "./spec.ts";
+import { type PluggedVirtio, type VirtioDevice, type WiredVirtio, wire } from "./spec.ts";
 
 /** A device on virtio-mmio. */
 export interface VirtioMmioSpec extends WiredVirtio {
@@ -48,10 +42,8 @@ export function plugMmio(devices: readonly VirtioDevice[], owned: Owned): Virtio
     const why = `${devices.length} devices for ${pagesMax} pages of virtio=mmio; give fewer`;
     throw new ConfigError(why);
   }
-  return devices.map((device, index) => ({
+  return wire(devices, owned).map((device, index) => ({
     ...device,
-    ...(device.usesChores ? { chores: createChores(owned) } : {}),
-    kickFds: device.identity.queueSizes.map(() => owned.fd(createEventfd())),
     address: MemoryMap.virtioMmio + index * mmioBytes,
     gsi: Gsi.intx + (index % Gsi.intxCount),
   }));
@@ -66,7 +58,7 @@ export function buildVirtioMmio(
 ): VirtioMmio {
   const pages = (spec.virtioMmio ?? []).map((virtio, index): VirtioMmioPage => {
     const lock = state.lock();
-    const { transport, config } = buildTransport(spec, state, virtio);
+    const { transport, config, counters } = buildTransport(spec, state, virtio);
     const pin = pins[virtio.gsi - Gsi.intx]!;
     // slots of PCI on a pin are equal to it modulo 8: this is no such bit
     const who = (index + 1) % 32;
@@ -84,7 +76,7 @@ export function buildVirtioMmio(
       },
       lock,
     );
-    return { spec: virtio, device, lock, config, counters: state.doubles(counterCount) };
+    return { spec: virtio, device, lock, config, counters };
   });
 
   return {

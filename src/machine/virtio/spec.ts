@@ -25,8 +25,9 @@ export type BackendSpec =
   | { readonly kind: "entropy"; readonly spec: EntropySpec }
   | { readonly kind: "net"; readonly spec: NetSpec };
 
-/** Room for what a device counts, in doubles. */
+/** Room for what a share of a device counts, in doubles: what the device type names, and last the interrupts. */
 export const counterCount = 16;
+export const interruptsAt = counterCount - 1;
 
 /** A device, whatever it is plugged into. */
 export interface VirtioDevice {
@@ -41,6 +42,8 @@ export interface VirtioDevice {
   readonly backend: BackendSpec;
   /** The backend may ask for a thread that does its chores. */
   readonly usesChores?: boolean;
+  /** I/O workers of its own, among which its queues are dealt in turn; none: it is with others on the first. */
+  readonly ioThreads?: number;
 }
 
 /** A device with its queues' eventfds. */
@@ -49,13 +52,38 @@ export interface WiredVirtio extends VirtioDevice {
   readonly kickFds: readonly number[];
   /** An eventfd a vector, where the transport has vectors: one for changes of configuration, and one a queue. */
   readonly callFds?: readonly number[];
-  readonly chores?: ChoreSpec;
+  /** The I/O workers that serve it, by number: each has a share of the queues. */
+  readonly workers: readonly number[];
+  /** For each share. */
+  readonly chores?: readonly ChoreSpec[];
+}
+
+/** The queues of a device's share: they are dealt in turn. */
+export function queuesOf({ identity, workers }: WiredVirtio, share: number): number[] {
+  const all = [...identity.queueSizes.keys()];
+  return all.filter((queue) => queue % workers.length === share);
+}
+
+/** Gives a machine's devices their I/O workers and what wakes those, whatever the devices are plugged into. */
+export function wire(devices: readonly VirtioDevice[], owned: Owned): WiredVirtio[] {
+  let worker = 1;
+  return devices.map((device) => {
+    const own = Array.from({ length: device.ioThreads ?? 0 }, () => worker++);
+    const workers = own.length === 0 ? [0] : own;
+    const chores = device.usesChores && { chores: workers.map(() => createChores(owned)) };
+    const kickFds = device.identity.queueSizes.map(() => owned.fd(createEventfd()));
+    return { ...device, ...chores, workers, kickFds };
+  });
 }
 
 /** What a device's chores need; the descriptor stays open until their thread is gone. */
 export function createChores(owned: Owned): ChoreSpec {
   return { buffer: new SharedArrayBuffer(choreRingBytes), fd: owned.fd(createEventfd()) };
 }
+
+/** The numbers of the workers that devices have of their own. */
+export const ownWorkers = (devices: readonly WiredVirtio[]): number[] =>
+  devices.flatMap(({ workers }) => workers).filter((worker) => worker > 0);
 
 /** A device's registers, as its backend's host sees them, whatever the transport. Under the device's lock. */
 export interface VirtioFront {
@@ -75,7 +103,7 @@ export interface PluggedVirtio {
   readonly lock: Lock;
   /** Configuration space, in shared memory. */
   readonly config: Uint8Array;
-  /** What the backend counts, in shared memory: `counterCount` of them, named by the device type. */
+  /** What is counted, in shared memory: `counterCount` for each share (see counters.ts). */
   readonly counters: Float64Array;
 }
 
@@ -108,15 +136,11 @@ export function plug(devices: readonly VirtioDevice[], owned: Owned): VirtioSpec
     throw new ConfigError(`${devices.length} devices for ${slotsMax} PCI slots; give fewer`);
   }
   let gsi: number = Gsi.pins;
-  return devices.map((device, index) => {
-    const queues = device.identity.queueSizes.length;
-    const eventfds = (count: number) =>
-      Array.from({ length: count }, () => owned.fd(createEventfd()));
+  return wire(devices, owned).map((device, index) => {
+    const vectors = device.kickFds.length + 1;
+    const callFds = Array.from({ length: vectors }, () => owned.fd(createEventfd()));
     const gsiBase = gsi;
-    gsi += queues + 1;
-    const slot = index + 1;
-    const chores = device.usesChores ? { chores: createChores(owned) } : {};
-    const [kickFds, callFds] = [eventfds(queues), eventfds(queues + 1)];
-    return { ...device, ...chores, slot, kickFds, callFds, gsiBase };
+    gsi += vectors;
+    return { ...device, slot: index + 1, callFds, gsiBase };
   });
 }

@@ -91,6 +91,13 @@ describe("a disk that opens", () => {
     closeAll(all);
   });
 
+  test("has I/O threads of its own if that is asked for", () => {
+    const [one, two] = [image("threads1", 512), image("threads2", 512)];
+    const all = opened(`path=${one},num_queues=4,io_threads=3`, `path=${two}`);
+    expect(all.disks.map(({ workers }) => workers)).toEqual([[1, 2, 3], [0]]);
+    closeAll(all);
+  });
+
   test("keeps sector 0 as it is unless its format was named", () => {
     const all = opened(
       `path=${image("probed", 512)}`,
@@ -123,6 +130,18 @@ describe("a disk that does not", () => {
     [`path=${image("odd", 4096 + 512)},direct=on`, "whole blocks of 4096 bytes; extend it"],
     [`path=${image("q", 4096)},queue_size=100`, "queue_size=100 is not a power of two"],
     [`path=${image("q", 4096)},num_queues=19`, "num_queues=19 is above 18; lower it"],
+    [
+      `path=${image("q", 4096)},num_queues=2,io_threads=3`,
+      "io_threads=3 is above num_queues=2; raise num_queues",
+    ],
+    [
+      `path=${image("q", 4096)},num_queues=2,io_threads=2,ops_size=1,ops_refill_time=1`,
+      "io_threads=2 and bw_ and ops_ limits exclude each other; lower it to 1",
+    ],
+    [
+      `path=${image("q", 4096)},num_queues=2,io_threads=2,image_type=qcow2`,
+      "io_threads=2 and image_type=qcow2 exclude each other; lower it to 1",
+    ],
   ])("%s: %s", (text, why) => {
     expect(refusal(text)).toContain(why);
   });

@@ -89,7 +89,7 @@ function plugged(): PluggedVirtio {
   return {
     spec: {
       ...{ id: "_disk0", label: "--disk", identity: disk.device.transport.identity, config },
-      ...{ writable: new Uint8Array(8), kickFds },
+      ...{ writable: new Uint8Array(8), kickFds, workers: [0] },
       backend: { kind: "block", spec: { ...image, ...shape, ...habits } },
     },
     device: disk.device,
