@@ -212,6 +212,7 @@ export const ExitReason = {
   KVM_EXIT_INTERNAL_ERROR: 17,
   KVM_EXIT_SYSTEM_EVENT: 24,
   KVM_EXIT_IOAPIC_EOI: 26,
+  KVM_EXIT_MEMORY_FAULT: 39,
 } as const;
 export const KVM_EXIT_IO_OUT = 1;
 export const KVM_SYNC_X86_REGS = 1n;

@@ -220,12 +220,16 @@ export function setIoeventfd(
 }
 
 /** What came of entering the guest. */
-export const Entered = { exit: 0, interrupted: 1 } as const;
+export const Entered = { exit: 0, interrupted: 1, fault: 2 } as const;
 
-/** Enters the guest: 0 is an exit, 1 a return for a signal (an outcome, not an error). */
+/**
+ * Enters the guest: 0 is an exit; 1 a return for a signal (an outcome, not an error); 2 says that the guest touched
+ * memory of its own that the host has nothing behind: its file was cut short, or its disk is full.
+ */
 export function enterGuest(vcpu: number): number {
   if (libc.ioctl(vcpu, KVM_RUN.code, 0) === 0) return Entered.exit;
   const error = errno();
   if (error === Errno.EINTR || error === Errno.EAGAIN) return Entered.interrupted;
+  if (error === Errno.EFAULT) return Entered.fault;
   throw new SystemError("ioctl(KVM_RUN)", error);
 }

@@ -24,11 +24,23 @@ const nameOf = (reason: number): string =>
 
 /** One line of an exit that vCPU `index` has just returned with, its registers asked of KVM. */
 export function describeBadExit(vcpu: number, index: number, run: DataView): string {
+  const { regs, sregs } = registersOf(vcpu);
+  return exitReport(index, run, regs, sregs);
+}
+
+/** The same when KVM_RUN has failed with EFAULT. */
+export function describeFault(vcpu: number, index: number): string {
+  const { regs, sregs } = registersOf(vcpu);
+  const what = `vcpu${index}: the host has nothing behind a page of the guest's memory (EFAULT)`;
+  return `${what} at ${registerText(regs, sregs)}`;
+}
+
+function registersOf(vcpu: number) {
   const regs = allocate(KvmRegs);
   const sregs = allocate(KvmSregs);
   ioctl(vcpu, KVM_GET_REGS, regs);
   ioctl(vcpu, KVM_GET_SREGS, sregs);
-  return exitReport(index, run, regs.fields, sregs.fields);
+  return { regs: regs.fields, sregs: sregs.fields };
 }
 
 /** At most `eventTextBytes`, whatever the registers hold: what an event record takes. `run` is the vCPU's run page. */
@@ -46,6 +58,13 @@ export function exitReport(
   } else if (reason === ExitReason.KVM_EXIT_FAIL_ENTRY || reason === ExitReason.KVM_EXIT_UNKNOWN) {
     text += ` (hardware reason 0x${run.getBigUint64(KvmRun.offsets.exit, true).toString(16)})`;
   }
+  return `${text} at ${registerText(regs, sregs)}`;
+}
+
+function registerText(
+  regs: InstanceType<typeof KvmRegs>,
+  sregs: InstanceType<typeof KvmSregs>,
+): string {
   const hex = (value: bigint) => value.toString(16);
   const names = ["rip", "rflags", "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp"] as const;
   const more = ["r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"] as const;
@@ -53,5 +72,5 @@ export function exitReport(
   const control = [`cs=${sregs.cs.selector.toString(16)}`].concat(
     (["cr0", "cr2", "cr3", "cr4", "efer"] as const).map((name) => `${name}=${hex(sregs[name])}`),
   );
-  return `${text} at ${[...general, ...control].join(" ")}`;
+  return [...general, ...control].join(" ");
 }

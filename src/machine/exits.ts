@@ -13,7 +13,7 @@ import {
   KvmRun,
 } from "../ffi/kvm-abi.ts";
 import type { Board } from "./board.ts";
-import { describeBadExit } from "./exit-report.ts";
+import { describeBadExit, describeFault } from "./exit-report.ts";
 import type { Hold } from "./hold.ts";
 
 const union = KvmRun.offsets.exit;
@@ -129,6 +129,13 @@ export class ExitServer {
   #awaitKernel(on: boolean): void {
     this.#kernelAwaited = on;
     this.#view.setBigUint64(KvmRun.offsets.kvm_valid_regs, on ? KVM_SYNC_X86_REGS : 0n, true);
+  }
+
+  /** KVM_RUN has failed: the host has nothing behind memory of the guest's. False, as `serve` says. */
+  fault(): false {
+    const text = describeFault(this.vcpu, this.index);
+    this.events.emit(EventKind.badExit, ExitReason.KVM_EXIT_MEMORY_FAULT, this.index, text);
+    return false;
   }
 
   #unknown(): boolean {

@@ -17,6 +17,7 @@ import { RingInput, RingOutput } from "./console/rings.ts";
 import { ioWakeFd, type MachineSpec, ThreadNumber } from "./spec.ts";
 import { createBackend } from "./virtio/backends.ts";
 import { type BackendFactory, VirtioDeviceHost } from "./virtio/host.ts";
+import { persistentRegions } from "./virtio/persistent.ts";
 import { Watcher } from "./watcher.ts";
 
 const [wakeToken, rtcToken, watchdogToken, watcherToken] = [0, 1, 2, 64];
@@ -146,7 +147,8 @@ class IoThread {
     const { index } = this;
     const functions = this.#board.virtio.filter(({ spec }) => spec.workers.includes(index));
     if (functions.length === 0) return [];
-    const windows = new GuestWindows(this.spec.ram);
+    const all = [...this.spec.virtio, ...(this.spec.virtioMmio ?? [])];
+    const windows = new GuestWindows(this.spec.ram, persistentRegions(all));
     const create: BackendFactory = (host, device) => createBackend(host, device, this.events);
     return functions.map((device) => {
       const share = device.spec.workers.indexOf(index);

@@ -19,6 +19,7 @@ import { lastLines } from "./console/last-lines.ts";
 import { apicId } from "./cpuid.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { openHostKvm } from "./kvm-host.ts";
+import { filesOf, type MemoryFile, withReason } from "./memory-files.ts";
 import { Owned } from "./owned.ts";
 import { createBacking } from "./ram-backing.ts";
 import { type MachineSpec, ThreadNumber } from "./spec.ts";
@@ -26,6 +27,7 @@ import { MachineThreads } from "./threads.ts";
 import { applyBootState } from "./vcpu-state.ts";
 import { readCounters } from "./virtio/counters.ts";
 import { openDevices } from "./virtio/devices.ts";
+import { attachPersistent } from "./virtio/persistent.ts";
 import { plugInto } from "./virtio/plug.ts";
 import { freeSlot, ownWorkers } from "./virtio/spec.ts";
 import { createVirtualMachine, topologyOf, type VirtualMachine } from "./virtual-machine.ts";
@@ -51,6 +53,8 @@ export class Machine {
   readonly #events: EventRing;
   readonly #plan: BootPlan;
   readonly #vm: VirtualMachine;
+  /** What guest memory is made of, where that is files. */
+  readonly #files: readonly MemoryFile[];
   readonly #board: Board;
   readonly #consoles = new Consoles(this.#owned);
   readonly vcpus: number;
@@ -88,6 +92,8 @@ export class Machine {
       owned.add(() => backing.close());
       const memory = new GuestMemory(config.memory.size, backing);
       this.#vm = createVirtualMachine(kvm, config.cpus, memory, owned);
+      attachPersistent(this.#vm.fd, devices);
+      this.#files = filesOf(devices, config.memory, backing);
 
       const transport = config.platform?.virtio ?? "pci";
       const { virtio, virtioMmio } = plugInto(transport, devices, owned);
@@ -286,7 +292,7 @@ export class Machine {
           this.#threads.startChores(event.text, event.a);
           continue;
         }
-        this.listener.onEvent(event);
+        this.listener.onEvent(withReason(event, this.#files));
       }
       const lost = this.#events.takeLost();
       if (lost > 0) this.listener.onEvent(lostEvents(lost));

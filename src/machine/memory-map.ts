@@ -38,6 +38,9 @@ export const MemoryMap = {
   ramAbove4G: 4 * GiB,
 } as const;
 
+/** KVM's memory slots: RAM has those from 0 on, persistent memory these. */
+export const firstPersistentSlot = 64;
+
 /** I/O ports: first port. */
 export const Port = {
   /** Ports 0x60 to 0x64, the system control port 0x61 among them. */

@@ -42,7 +42,7 @@ export function createBacking(options: BackingOptions): RamBacking {
   try {
     fd = openBacking(options);
     if (fd >= 0) truncate(fd, size);
-    address = mapAligned(options, fd);
+    address = mapAligned(size, flagsOf(options, fd), fd);
     advise(options, address);
   } catch (error) {
     release();
@@ -62,11 +62,16 @@ function openBacking({ file, shared, hugepages }: BackingOptions): number {
 function openFile(path: string): number {
   const isDirectory = existsSync(path) && statSync(path).isDirectory();
   if (!isDirectory) return open(path, Open.readWrite | Open.create, 0o600);
+  return openTemporary(path, "chv-ram");
+}
+
+/** A file without a name in a folder; `name` shows for a moment where the file system has no O_TMPFILE. */
+export function openTemporary(folder: string, name: string): number {
   try {
-    return open(path, Open.readWrite | Open.temporary, 0o600);
+    return open(folder, Open.readWrite | Open.temporary, 0o600);
   } catch (error) {
     if (!(error instanceof SystemError && error.code === "EOPNOTSUPP")) throw error;
-    return openUnlinked(`${path}/chv-ram-${process.pid}`);
+    return openUnlinked(`${folder}/${name}-${process.pid}`);
   }
 }
 
@@ -82,14 +87,20 @@ function openUnlinked(path: string): number {
   }
 }
 
-/** Over-maps by one huge page and trims, so that transparent huge pages fit from the first byte on. */
-function mapAligned(options: BackingOptions, fd: number): number {
-  const { size } = options;
-  let flags = options.shared ? MapFlag.shared : MapFlag.private;
+function flagsOf({ shared, hugepages }: BackingOptions, fd: number): number {
+  let flags = shared ? MapFlag.shared : MapFlag.private;
   if (fd < 0) flags |= MapFlag.anonymous;
   // huge pages (a file may have them too) are set aside here and now, or the first touch of one that is not there
   // would be a SIGBUS
-  if (fd < 0) flags |= options.hugepages ? MapFlag.hugeTlb : MapFlag.noReserve;
+  if (fd < 0) flags |= hugepages ? MapFlag.hugeTlb : MapFlag.noReserve;
+  return flags;
+}
+
+/**
+ * Maps `size` bytes to read and write, aligned to 2 MiB: over-maps by one huge page and trims, so that transparent huge
+ * pages fit from the first byte on. Throws SystemError.
+ */
+export function mapAligned(size: number, flags: number, fd: number): number {
   const slack = mmap(
     0,
     size + hugePageBytes,

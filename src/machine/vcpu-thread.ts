@@ -72,12 +72,23 @@ function park(control: ThreadControl): boolean {
 function run(vcpu: number, control: ThreadControl, exits: ExitServer): void {
   if (!exits.hold.wait(control)) return;
   for (;;) {
-    if (enterGuest(vcpu) === Entered.exit) {
+    const entered = enterGuest(vcpu);
+    if (entered === Entered.exit) {
       if (exits.serve() || goesOn(vcpu, control, exits)) continue;
     } else {
-      consumeKick();
+      returned(entered, control, exits);
     }
     if (control.asked !== Ask.run) return;
+  }
+}
+
+/** The guest has been left without an exit: for a kick, or for good. */
+function returned(entered: number, control: ThreadControl, exits: ExitServer): void {
+  if (entered === Entered.interrupted) {
+    consumeKick();
+  } else {
+    exits.fault();
+    control.askSelfToPark();
   }
 }
 
@@ -112,7 +123,7 @@ function runMeasured(
     if (entered === Entered.exit) {
       if (exits.serve() || goesOn(vcpu, control, exits)) continue;
     } else {
-      consumeKick();
+      returned(entered, control, exits);
     }
     if (control.asked !== Ask.run) break;
   }

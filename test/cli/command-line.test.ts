@@ -187,10 +187,8 @@ test.each<[string, number, RegExp]>([
 test.each([
   "--seccomp true",
   "--fs tag=x,socket=/s",
-  "--pmem file=/x",
   "--vsock cid=3,socket=/s",
   "--device path=/sys/x",
-  "--balloon size=1G",
 ])("%s is refused by name while its device is not built", (text) => {
   const argv = text.split(" ");
 
@@ -215,6 +213,8 @@ test.each([
   "--disk socket=/s",
   "--disk path=/x,backing_files=on",
   "--disk path=/x,pci_segment=1",
+  "--pmem file=/x,iommu=on",
+  "--pmem file=/x,pci_segment=1",
   "--disk path=/x,image_type=qcow2",
   "--disk path=/x,image_type=vhdx",
 ])("%s is refused although the option is built", (text) => {

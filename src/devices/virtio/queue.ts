@@ -132,7 +132,7 @@ export class Virtqueue {
     return head;
   }
 
-  /** The last `count` chains were not taken after all, and come again: none of them was completed, nor any later one. */
+  /** The last `count` chains were not taken after all, and come again. None of them, nor any later one, was completed. */
   putBack(count: number): void {
     const { inFlight, state } = this;
     if (inFlight === undefined) state[availNext]! -= count;
@@ -245,7 +245,7 @@ export class Virtqueue {
     if (window < 0)
       throw new GuestFault(`an indirect table of ${length} bytes, not RAM or too long`);
     const table = this.windows.view(window);
-    const base = this.windows.offsetOf(address);
+    const base = this.windows.offset;
     let index = 0;
     for (let visited = 0; visited < count; visited++) {
       if (index >= count) throw new GuestFault(`descriptor ${index} of an indirect ${count}`);

@@ -42,10 +42,13 @@ export const unbuilt: readonly Unbuilt[] = [
   { option: "--net pci_segment=", asked: (vm) => someNet(vm, (net) => net.pci_segment > 0) },
   { option: "--rng iommu=on", asked: (vm) => vm.rng.iommu },
   { option: "--fs", asked: (vm) => some(vm.fs) },
-  { option: "--pmem", asked: (vm) => some(vm.pmem) },
+  { option: "--pmem iommu=on", asked: (vm) => (vm.pmem ?? []).some(({ iommu }) => iommu) },
+  {
+    option: "--pmem pci_segment=",
+    asked: (vm) => (vm.pmem ?? []).some(({ pci_segment }) => pci_segment > 0),
+  },
   { option: "--vsock", asked: (vm) => vm.vsock !== undefined },
   { option: "--device", asked: (vm) => some(vm.devices) },
-  { option: "--balloon", asked: (vm) => asksBalloon(vm) },
   {
     option: "--platform num_pci_segments=",
     asked: (vm) => (vm.platform?.num_pci_segments ?? 1) > 1,
@@ -74,8 +77,3 @@ type Disk = NonNullable<VmConfig["disks"]>[number];
 
 const someDisk = (vm: VmConfig, asked: (disk: Disk) => boolean): boolean =>
   (vm.disks ?? []).some(asked);
-
-function asksBalloon({ balloon }: VmConfig): boolean {
-  if (balloon === undefined) return false;
-  return balloon.size > 0 || balloon.deflate_on_oom || balloon.free_page_reporting;
-}

@@ -4,9 +4,12 @@ import type { BootConfig } from "../config/vm.ts";
 import { Consoles } from "../console/consoles.ts";
 import type { Owned } from "../owned.ts";
 import { openConsoleDevice, openPortsDevice } from "./consoles.ts";
+import { openBalloon } from "./balloon.ts";
 import { openDisk } from "./disks.ts";
 import { openEntropy } from "./entropy.ts";
 import { openNet } from "./nets.ts";
+import { PersistentPlaces } from "./persistent.ts";
+import { openPmem } from "./pmems.ts";
 import type { VirtioDevice } from "./spec.ts";
 
 /** Opens every device; what that opens is `owned`. Throws ConfigError naming the option. */
@@ -15,11 +18,15 @@ export function openDevices(
   owned: Owned,
   consoles = new Consoles(owned),
 ): VirtioDevice[] {
+  const { memory, cpus } = config;
+  const places = new PersistentPlaces(memory.size, memory.hotplug_size, cpus.max_phys_bits);
   const devices: VirtioDevice[] = [
     ...openConsoleDevice(config.console, consoles),
     ...(config.disks ?? []).map((disk, index) => openDisk(disk, index, owned)),
     ...(config.net ?? []).map((net, index) => openNet(net, index, owned)),
     openEntropy(config.rng, owned),
+    ...(config.pmem ?? []).map((pmem, index) => openPmem(pmem, index, places, owned)),
+    ...(config.balloon ? [openBalloon(config.balloon, config.memory)] : []),
     ...openPortsDevice(config.ports, consoles),
   ];
   refuseTwins(devices);

@@ -2,10 +2,12 @@
 import type { Lock } from "../../bus/lock.ts";
 import { choreRingBytes } from "../../devices/chores/chore-ring.ts";
 import type { ChoreSpec } from "../../devices/chores/chores.ts";
+import type { BalloonSpec } from "../../devices/virtio/balloon-config.ts";
 import type { BlockSpec } from "../../devices/virtio/block-config.ts";
 import type { ConsoleDeviceSpec } from "../../devices/virtio/console-config.ts";
 import type { EntropySpec } from "../../devices/virtio/entropy-config.ts";
 import type { NetSpec } from "../../devices/virtio/net-config.ts";
+import type { PmemSpec } from "../../devices/virtio/pmem-config.ts";
 import type { VirtioIdentity, VirtioTransport } from "../../devices/virtio/transport.ts";
 import { ConfigError } from "../../exit-codes.ts";
 import { createEventfd } from "../../ffi/eventfd.ts";
@@ -15,6 +17,7 @@ import type { ConsoleSpec, FarEndSpec } from "../spec.ts";
 
 /** What moves the data, by device type. */
 export type BackendSpec =
+  | { readonly kind: "balloon"; readonly spec: BalloonSpec }
   | { readonly kind: "block"; readonly spec: BlockSpec }
   | {
       readonly kind: "console";
@@ -23,7 +26,8 @@ export type BackendSpec =
       readonly ends: readonly (ConsoleSpec | FarEndSpec)[];
     }
   | { readonly kind: "entropy"; readonly spec: EntropySpec }
-  | { readonly kind: "net"; readonly spec: NetSpec };
+  | { readonly kind: "net"; readonly spec: NetSpec }
+  | { readonly kind: "pmem"; readonly spec: PmemSpec };
 
 /** Room for what a share of a device counts, in doubles: what the device type names, and last the interrupts. */
 export const counterCount = 16;

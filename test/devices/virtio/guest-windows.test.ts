@@ -2,7 +2,8 @@
 import { afterAll, expect, test } from "bun:test";
 import fc from "fast-check";
 import { GuestWindows, spanBytes } from "../../../src/devices/virtio/guest-windows.ts";
-import { MapFlag, mmap, munmap, Prot } from "../../../src/ffi/memory.ts";
+import { close, truncate } from "../../../src/ffi/file.ts";
+import { MapFlag, memfd, mmap, munmap, Prot } from "../../../src/ffi/memory.ts";
 
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
@@ -34,7 +35,7 @@ test.each([
 });
 
 test("a value on the seam of two windows reads as it was written", () => {
-  for (const seam of [GiB - spanBytes, GiB, 2 * (GiB - spanBytes), 3 * GiB]) {
+  for (const seam of [GiB, GiB + spanBytes, 2 * GiB, 3 * GiB]) {
     const address = high.start + seam - 2;
     for (let i = 0; i < 4; i++) windows.setUint8(address + i, 0x10 + i);
 
@@ -55,8 +56,8 @@ test("a window holds every range of up to its span, and no longer ones", () => {
 
         expect(window).toBeGreaterThanOrEqual(0);
         const view = windows.view(window);
-        expect(view.byteLength).toBeLessThanOrEqual(GiB);
-        const at = windows.offsetOf(start);
+        expect(view.byteLength).toBeLessThanOrEqual(GiB + spanBytes);
+        const at = windows.offset;
         expect(at + length).toBeLessThanOrEqual(view.byteLength);
       },
     ),
@@ -80,4 +81,46 @@ test("ring memory is one exact window", () => {
   expect(ring.byteLength).toBe(64);
   expect(new Uint8Array(ring)[0]).toBe(7);
   expect(windows.exactly(low.length - 63, 64)).toBeUndefined();
+});
+
+/** Persistent memory: two pages, of whose file there is only the first any more. */
+function withPersistent(use: (windows: GuestWindows, start: number, host: number) => void): void {
+  const fd = memfd("chv-test-pmem", false);
+  truncate(fd, 8192);
+  const host = mmap(0, 8192, Prot.read | Prot.write, MapFlag.shared, fd);
+  const start = 16 * GiB;
+  const ram = [{ ...low, hostAddress: base }];
+  try {
+    const windows = new GuestWindows(ram, [{ start, length: 8192, hostAddress: host }]);
+    windows.setUint8(start + 4095, 0x12); // while both pages are there
+    windows.setUint8(start + 4096, 0x34);
+    truncate(fd, 4096);
+    use(windows, start, host);
+  } finally {
+    munmap(host, 8192);
+    close(fd);
+  }
+}
+
+test("persistent memory has addresses for buffers, and no windows for rings", () => {
+  withPersistent((windows, start, host) => {
+    expect(windows.hostAddress(start + 4, 8188)).toBe(host + 4);
+    expect(windows.hostAddress(start, 8193)).toBe(-1);
+    expect(windows.ramAddress(start, 1)).toBe(-1);
+    expect(windows.ramAddress(low.length - 1, 1)).toBe(base + low.length - 1);
+    expect(windows.windowOf(start, 16)).toBe(-1);
+    expect(windows.exactly(start, 16)).toBeUndefined();
+    expect(windows.regions.map((region) => region.start)).toEqual([0, start]);
+  });
+});
+
+test("where its file has been cut short it reads 0, keeps nothing, and hurts nobody", () => {
+  withPersistent((windows, start) => {
+    expect(windows.getUint8(start + 4095)).toBe(0x12);
+    windows.setUint8(start + 4096, 7);
+    expect([4096, 8191].map((at) => windows.getUint8(start + at))).toEqual([0, 0]);
+    expect(windows.getUint32(start + 4094)).toBe(0); // half of it is gone
+    expect(windows.getUint32(start + 4092)).toBe(0x1200_0000);
+    expect(() => windows.getUint32(start + 8190)).toThrow(RangeError);
+  });
 });

@@ -1,0 +1,6 @@
+import { test } from "bun:test";
+import { tryRandomBalloon } from "./random-balloon.ts";
+
+test("random chains give back the pages of RAM that they name, and no others", () => {
+  tryRandomBalloon(2_000);
+}, 60_000);
