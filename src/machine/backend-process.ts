@@ -14,6 +14,8 @@ import { monotonicNs } from "../ffi/clock.ts";
 import { Epoll, EpollSet } from "../ffi/epoll.ts";
 import { Signal, SignalPipe } from "../ffi/signal-pipe.ts";
 import { log } from "../log.ts";
+import { LoneChores } from "./lone-chores.ts";
+import { Owned } from "./owned.ts";
 import { createBackend } from "./virtio/backends.ts";
 import { counterCount, type VirtioDevice } from "./virtio/spec.ts";
 import { Watcher } from "./watcher.ts";
@@ -43,6 +45,7 @@ class BackendProcess implements DeviceHome {
   readonly #watcher = new Watcher(this.#epoll, 0);
   readonly #signals = new SignalPipe(Object.keys(exitCodes).map(Number));
   readonly #server: VhostUserServer;
+  readonly #owned = new Owned();
 
   constructor(
     readonly device: VirtioDevice,
@@ -79,8 +82,13 @@ class BackendProcess implements DeviceHome {
     this.#watcher.unwatch(fd);
   }
 
+  /** Asked for once, by the device's one backend. */
   chores(): Chores {
-    throw new Error("chores are not there yet");
+    const lone = new LoneChores(this.#owned);
+    this.watch(lone.deathFd, Epoll.in, () => {
+      throw new Error(lone.death);
+    });
+    return lone.client;
   }
 
   warn(text: string): void {

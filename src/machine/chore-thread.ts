@@ -5,6 +5,7 @@ import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
 import { ChoreQueue } from "../devices/chores/chore-ring.ts";
 import type { ChoreSpec } from "../devices/chores/chores.ts";
 import { garbageOf, perform } from "../devices/chores/perform.ts";
+import { signalEventfd } from "../ffi/eventfd.ts";
 import { nameThread } from "../ffi/signals.ts";
 
 /** All that the thread is sent. */
@@ -16,6 +17,8 @@ export interface ChoreThreadSpec {
   readonly number: number;
   /** As /proc shows it. */
   readonly name: string;
+  /** An eventfd that is written when the thread has died, for who cannot wait for its words. */
+  readonly deathFd?: number;
 }
 
 /** Unpacked clusters keep the collector from running by itself (0.16 ms): it is run after so many bytes. */
@@ -32,6 +35,7 @@ export function runChoreThread(spec: ChoreThreadSpec): void {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     new EventRing(spec.events, spec.number).emit(EventKind.threadFailed, 0, 0, text);
     control.say(ThreadState.failed);
+    if (spec.deathFd !== undefined) signalEventfd(spec.deathFd);
   }
 }
 
