@@ -1,0 +1,34 @@
+/** What a file system or a partition table lies on: bytes that can be read, and an end. Nothing here ever writes. */
+
+/** The disk does not hold what it should, or holds what chv does not read: a line for the user. */
+export class DiskError extends Error {
+  override readonly name = "DiskError";
+}
+
+export interface Medium {
+  /** In bytes. */
+  readonly size: number;
+  /** `length` bytes from `offset` on, all of them. Throws DiskError beyond the end, and where the disk cannot be read. */
+  read(offset: number, length: number): Uint8Array;
+}
+
+/** A part of a medium as one of its own. What lies outside the whole is an error when it is read. */
+export function part(whole: Medium, start: number, size: number): Medium {
+  return {
+    size,
+    read(offset, length) {
+      checkRange(size, offset, length);
+      return whole.read(start + offset, length);
+    },
+  };
+}
+
+/** Numbers of a disk are hostile: every reader checks them here. */
+export function checkRange(size: number, offset: number, length: number): void {
+  if (offset >= 0 && length >= 0 && offset + length <= size) return;
+  throw new DiskError(`bytes ${offset} to ${offset + length} of a medium of ${size}`);
+}
+
+/** A DataView over bytes as they lie. */
+export const viewOf = (bytes: Uint8Array): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
