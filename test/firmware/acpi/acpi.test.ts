@@ -72,6 +72,11 @@ const watchdog: AcpiWatchdog = {
   },
 };
 
+const virtioMmio = [
+  { address: 0xf800_0000, length: 0x1000, gsi: 16 },
+  { address: 0xf801_f000, length: 0x1000, gsi: 23 },
+];
+
 const bare: AcpiPlatform = {
   ...machine,
   serial: undefined,
@@ -98,6 +103,7 @@ const machines: [string, AcpiPlatform, string[]][] = [
   ["1 CPU and a watchdog", { ...machine, watchdog }, ["WDAT"]],
   ["1 CPU and events", { ...machine, events: { port: 0x60c, gsi: 9, powerButton: 1 } }, []],
   ["1 CPU and PCI", { ...machine, pci: [segment] }, ["MCFG"]],
+  ["1 CPU and devices on virtio-mmio", { ...machine, virtioMmio }, []],
   ["4 CPUs and PCI", { ...machine, cpus: cpus(4), pci: [segment] }, ["MCFG"]],
   ["300 CPUs, two PCI segments", { ...machine, cpus: cpus(300), pci: [segment, second] }, ["MCFG"]],
 ];
@@ -308,6 +314,7 @@ test.concurrent.each<[string, string[]]>([
   ],
   ["COM1", ["03F8+08"]],
   ["RTC0", ["0070+02"]],
+  ["VR01", ["F801F000+00001000"]],
   [
     "PCI0",
     [
@@ -321,7 +328,7 @@ test.concurrent.each<[string, string[]]>([
   ],
 ])("the interpreter finds the resources of %s", async (device, ranges) => {
   const reservedMemory = [{ start: 0xfec0_0000, length: 0x1000 }];
-  const platform = { ...machine, reservedMemory, pci: [segment, second] };
+  const platform = { ...machine, reservedMemory, virtioMmio, pci: [segment, second] };
 
   const output = await interpret(named(buildAcpi(platform), "DSDT"), `resources \\_SB.${device}`);
 
@@ -332,6 +339,24 @@ test.concurrent.each<[string, string[]]>([
     /(?:Address Minimum|Address) : ([0-9A-F]+)[^[]*?Address Length : ([0-9A-F]+)/g,
   );
   expect([...found].map(([, start, length]) => `${start}+${length}`)).toEqual(ranges);
+});
+
+// The id that Linux's virtio_mmio driver matches; its interrupt is shared, level-triggered, active low as PCI's are.
+test.concurrent("the interpreter finds virtio-mmio devices, and what their interrupts are", async () => {
+  const dsdt = named(buildAcpi({ ...machine, virtioMmio }), "DSDT");
+
+  const output = await interpret(
+    dsdt,
+    "evaluate \\_SB.VR00._HID",
+    "evaluate \\_SB.VR01._UID",
+    "resources \\_SB.VR00",
+  );
+
+  expect(output).toContain('"LNRO0005"');
+  expect(output).toMatch(/\[Integer\] = 0+1\b/);
+  const [, interrupt = ""] = output.split("Extended IRQ");
+  const found = [...interrupt.matchAll(/(Triggering|Polarity|Sharing|Dword00) : (\w+)/g)];
+  expect(found.map(([, , value]) => value)).toEqual(["Level", "ActiveLow", "Shared", "00000010"]);
 });
 
 // PCI Firmware Specification 3.3 section 4.5.1: dwords status, support, control.
@@ -389,6 +414,11 @@ test.each<[string, Partial<AcpiPlatform>, string]>([
     "a PCI interrupt without a pin",
     { pci: [{ ...segment, interrupts: [{ device: 1, pin: 0, gsi: 99 }] }] },
     "GSI 99",
+  ],
+  [
+    "a virtio-mmio interrupt without a pin",
+    { virtioMmio: [{ address: 0xf800_0000, length: 0x1000, gsi: 24 }] },
+    "GSI 24",
   ],
   ["tables above 4 GiB", { tablesEnd: 2 ** 32 + 1 }, "above 4 GiB"],
 ])("%s is refused", (_, wrong, message) => {
