@@ -1,5 +1,7 @@
 /** A device whose queues are dealt to several workers: what each of them does, and what they do together. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { EventRing } from "../../../src/bus/event-ring.ts";
 import { EventKind } from "../../../src/bus/events.ts";
 import { Lock } from "../../../src/bus/lock.ts";
@@ -236,8 +238,18 @@ test("each counts for itself, and together they are the device's counters", () =
   });
 });
 
+test("docs/virtio.md has the names", () => {
+  const page = readFileSync(join(import.meta.dir, "../../../docs/virtio.md"), "utf8");
+  const rows = [...page.matchAll(/^\| (\w+) \| (`\w+`(?:, `\w+`)*) \|$/gm)];
+  expect(rows.length).toBeGreaterThan(3);
+  for (const [, kind, names] of rows) {
+    const all = [...names!.matchAll(/\w+/g)].map(([name]) => name);
+    expect([...all, "interrupts"]).toEqual([...counterNames(kind as "block")]);
+  }
+});
+
 test("every kind of device names what it counts, once, with room for the interrupts", () => {
-  for (const kind of ["block", "console", "entropy", "net"] as const) {
+  for (const kind of ["balloon", "block", "console", "entropy", "net", "pmem"] as const) {
     const names = counterNames(kind);
     expect(names.length).toBeLessThanOrEqual(interruptsAt + 1);
     expect(new Set(names).size).toBe(names.length);
