@@ -216,11 +216,6 @@ export class Machine {
     }
   }
 
-  /** A non-maskable interrupt for every vCPU: an MSI of delivery mode NMI to all (SDM volume 3, section 11.11). */
-  sendNmi(): void {
-    signalMsi(this.#vm.fd, msiToAll, deliverNmi);
-  }
-
   #withWatchdog(run: (watchdog: Watchdog) => void): void {
     const { watchdog } = this.#board;
     if (watchdog) locked(watchdog.lock, () => run(watchdog.device));
@@ -237,10 +232,9 @@ export class Machine {
     return lastLines(this.#consoles.shown);
   }
 
-  /** The guest's power button is pressed. */
-  pressPowerButton(): void {
-    const { device, lock } = this.#board.acpiEvents;
-    locked(lock, () => device.raise(AcpiEvent.powerButton));
+  /** A non-maskable interrupt for every vCPU: an MSI of delivery mode NMI to all (SDM volume 3, section 11.11). */
+  sendNmi(): void {
+    signalMsi(this.#vm.fd, msiToAll, deliverNmi);
   }
 
   /** The ptys that were made, for their users to open. */
@@ -251,6 +245,12 @@ export class Machine {
   /** The terminal has another size: the guest is told, where it has a console there. */
   terminalResized(): void {
     this.#consoles.resized();
+  }
+
+  /** The guest's power button is pressed. */
+  pressPowerButton(): void {
+    const { device, lock } = this.#board.acpiEvents;
+    locked(lock, () => device.raise(AcpiEvent.powerButton));
   }
 
   /** Gives a terminal its mode back, now; for every way the process may end. */
