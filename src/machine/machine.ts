@@ -264,6 +264,7 @@ export class Machine {
     for (const { device, lock, spec } of this.#board.virtio) {
       locked(lock, () => device.transport.writeStatus(0));
       while (!device.transport.handOver.settled) {
+        if (this.#threads.failed) throw new Error(`${spec.id} has requests in flight for ever`);
         if (Date.now() > until) throw new Error(`${spec.id} still has requests in flight`);
         await Bun.sleep(1);
       }

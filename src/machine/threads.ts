@@ -45,8 +45,11 @@ export class MachineThreads {
   }
 
   #start(number: number, worker: Worker, wake: (control: ThreadControl) => void): Thread {
-    worker.onerror = ({ message }) => this.onDeath(number, message);
     const control = new ThreadControl(this.control, number);
+    worker.onerror = ({ message }) => {
+      control.say(ThreadState.failed); // it cannot say so itself
+      this.onDeath(number, message);
+    };
     return { number, worker, control, wake: () => wake(control) };
   }
 
@@ -86,6 +89,12 @@ export class MachineThreads {
     this.#chores.push(this.#start(number, worker, () => ringBell(chores.buffer)));
     const message: ChoreThreadSpec = { chores, control, events, number, name };
     worker.postMessage(message);
+  }
+
+  /** A thread that backends need has died: what they had in flight may never end. */
+  get failed(): boolean {
+    const threads = [...this.#io, ...this.#chores];
+    return threads.some(({ control }) => control.state === ThreadState.failed);
   }
 
   runVcpus(): void {
