@@ -151,7 +151,8 @@ export class ConsoleBackend implements Backend, ConsolePorts {
   }
 
   sizeOf(port: number): number {
-    return this.spec.terminal?.port === port ? this.state[size]! : -1;
+    const told = this.state[sizeAccepted] === 1 && this.spec.terminal?.port === port;
+    return told ? this.state[size]! : -1;
   }
 
   guestOpened(port: number, open: boolean): void {

@@ -112,7 +112,7 @@ export class ConsoleRig {
   arrived(queue = 0): string[] {
     return this.drivers[queue]!.collect().map(({ head, written }) => {
       const address = this.#rooms.get(`${queue}/${head}`)!;
-      return new TextDecoder("latin1").decode(this.ram.bytes(address, written));
+      return Buffer.from(this.ram.bytes(address, written)).toString("latin1");
     });
   }
 
