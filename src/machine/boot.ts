@@ -177,6 +177,11 @@ function mpTables(plan: BootPlan): readonly { address: number; data: Uint8Array 
     localApicAddress: MemoryMap.localApic,
     ioapic: { id: IOAPIC_ID, address: MemoryMap.ioapic },
     isaInterrupts: [Gsi.serial, Gsi.rtc],
+    pciBuses: [0],
+    // the pins of virtio-mmio devices, too, which Linux knows by number only if the table names them
+    pciInterrupts: slots.map((device) => ({
+      ...{ bus: 0, device, pin: 0, ioapicPin: Gsi.intx + intxOf(device) },
+    })),
   }).blobs;
 }
 

@@ -18,8 +18,11 @@ const devices = [
 ];
 const words = "virtio_mmio.device=4K@0xf8000000:16 virtio_mmio.device=4K@0xf8001000:17";
 
-/** The command line and the ACPI tables that a guest finds (docs/memory-map.md). */
-function booted(cmdline: string, virtioMmio = devices): { cmdline: string; acpi: Buffer } {
+/** What a guest finds, where docs/memory-map.md says: the command line, the ACPI tables, the MP table. */
+function booted(
+  cmdline: string,
+  virtioMmio = devices,
+): { cmdline: string; acpi: Buffer; mp: Buffer } {
   const [ram, kernelPath] = [join(folder, "ram"), join(folder, "kernel")];
   const segments = [{ address: 0x10_0000, data: pattern(16) }];
   writeFileSync(kernelPath, elf({ entry: 0x10_0000, segments, notes: pvhNote(0x10_0000) }));
@@ -38,7 +41,8 @@ function booted(cmdline: string, virtioMmio = devices): { cmdline: string; acpi:
   const bytes = readFileSync(ram);
   rmSync(ram);
   const line = bytes.subarray(0x2_0000, bytes.indexOf(0, 0x2_0000));
-  return { cmdline: line.toString(), acpi: bytes.subarray(0xe_0000, 0xf_0000) };
+  const [acpi, mp] = [bytes.subarray(0xe_0000, 0xf_0000), bytes.subarray(0xf_0000, 0x10_0000)];
+  return { cmdline: line.toString(), acpi, mp };
 }
 
 test("the command line begins with them, before a -- of the user's", () => {
@@ -55,4 +59,16 @@ test("ACPI has a device for each, and none without; with acpi=off the command li
   expect(booted("").acpi.toHex()).toContain(second);
   const { cmdline, acpi } = booted("acpi=off");
   expect([cmdline, count(acpi)]).toEqual([`${words} acpi=off`, 0]);
+});
+
+// MP 1.4 section 4.3.4: type 3, INT, active low and level, bus 0, device << 2, I/O APIC 0, pin
+test("with acpi=off the MP table names the pins that virtio-mmio and PCI's INTA have", () => {
+  const { mp } = booted("acpi=off");
+  const at = 16 + 44; // behind pointer and header
+  const entries = mp.subarray(at, 16 + mp.readUInt16LE(16 + 4)).toHex();
+  for (let slot = 1; slot < 32; slot++) {
+    const entry = [3, 0, 0x0f, 0, 0, slot << 2, 0, 16 + (slot % 8)];
+    expect(entries).toContain(Buffer.from(entry).toHex());
+  }
+  expect(entries).toContain(Buffer.from("\x01\x00PCI   ").toHex());
 });
