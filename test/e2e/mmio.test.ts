@@ -11,12 +11,39 @@ const modules = [
   "virtio_balloon",
 ];
 
+/** More than a command line has room for. */
+const script = [
+  `load ${modules.join(" ")}`,
+  "echo announced $(grep -o 'virtio_mmio.device=[^ ]*' /proc/cmdline)",
+  "echo pci $(ls /sys/bus/pci/devices)",
+  "for d in /sys/bus/virtio/devices/*; do",
+  "  at=$(basename $(dirname $(readlink -f $d)))",
+  "  echo device $(cat $d/device) $at $(basename $(readlink $d/driver))",
+  "done",
+  "yes mmio | head -c 1048576 | dd of=/dev/vda bs=64k 2>/dev/null; sync",
+  "echo 3 >/proc/sys/vm/drop_caches",
+  "echo read $(head -c 1048576 /dev/vda | md5sum)",
+  // each of these resets the device, and the second brings it up anew
+  "d=$(basename $(readlink -f /sys/block/vda/device))",
+  "echo $d >/sys/bus/virtio/drivers/virtio_blk/unbind",
+  "echo unbound $([ -e /dev/vda ] || echo yes)",
+  "echo $d >/sys/bus/virtio/drivers/virtio_blk/bind",
+  "echo again $(head -c 1048576 /dev/vda | md5sum)",
+  "echo second $(head -c 11 /dev/vdb)",
+  "ip link set eth0 up; echo link $(cat /sys/class/net/eth0/address)",
+  "echo random $(head -c 64 /dev/hwrng | wc -c)",
+  "grep virtio /proc/interrupts",
+].join("\n");
+
 function withModules(): string {
   const folder = `${cache}/kernels/6.12-cloud/modules`;
   const names = readdirSync(folder, { recursive: true, encoding: "utf8" });
   const wanted = modules.map((module) => names.find((name) => name.endsWith(`/${module}.ko`))!);
   const file = `${cache}/e2e/mmio.cpio`;
-  writeInitramfs(file, { modules: wanted.map((name) => `${folder}/${name}`) });
+  writeInitramfs(file, {
+    files: { "run.sh": script },
+    modules: wanted.map((name) => `${folder}/${name}`),
+  });
   return file;
 }
 
@@ -24,28 +51,6 @@ const mebibyte = 1024 * 1024;
 
 const everything = shared("mmio", () => ({
   initramfs: withModules(),
-  run: [
-    `load ${modules.join(" ")}`,
-    "echo announced $(grep -o 'virtio_mmio.device=[^ ]*' /proc/cmdline)",
-    "echo pci $(ls /sys/bus/pci/devices)",
-    "for d in /sys/bus/virtio/devices/*; do",
-    "  at=$(readlink -f $d); at=${at%/*}",
-    "  echo device $(cat $d/device) ${at##*/} $(basename $(readlink $d/driver))",
-    "done",
-    "yes mmio | head -c 1048576 | dd of=/dev/vda bs=64k 2>/dev/null; sync",
-    "echo 3 >/proc/sys/vm/drop_caches",
-    "echo read $(head -c 1048576 /dev/vda | md5sum)",
-    // each of these resets the device, and the second brings it up anew
-    "d=$(basename $(readlink -f /sys/block/vda/device))",
-    "echo $d >/sys/bus/virtio/drivers/virtio_blk/unbind",
-    "echo unbound $([ -e /dev/vda ] || echo yes)",
-    "echo $d >/sys/bus/virtio/drivers/virtio_blk/bind",
-    "echo again $(head -c 1048576 /dev/vda | md5sum)",
-    "echo second $(head -c 11 /dev/vdb)",
-    "ip link set eth0 up; echo link $(cat /sys/class/net/eth0/address)",
-    "echo random $(head -c 64 /dev/hwrng | wc -c)",
-    "grep virtio /proc/interrupts",
-  ].join("\n"),
   before: "truncate -s 8M one; printf 'second disk' >two; truncate -s 1M two",
   more: [
     ...["--platform", "virtio=mmio", "--disk", "path=one", "path=two,readonly=on"],
