@@ -108,6 +108,20 @@ test("it syncs, punches and unpacks, from a worker that sleeps in epoll_wait; th
   ftruncateSync(file, 0);
 });
 
+test("it writes zeroes, more of them than it has at hand", () => {
+  const file = openSync(join(folder, "zeroed"), "w+");
+  const content = new Uint8Array(3 * 2 ** 20).fill(1);
+  writeSync(file, content);
+
+  chores.zero(1, file, 512, content.length - 1024);
+  chores.zero(2, openSync("/dev/full", "r+"), 0, 512);
+
+  expect(Object.fromEntries(answers(2))).toEqual({ 1: 0, 2: 28 }); // ENOSPC
+  expect(readFileSync(join(folder, "zeroed"))).toEqual(
+    Buffer.from(content.fill(0, 512, content.length - 512)),
+  );
+});
+
 test("a thread that dies says so, once, and is no more", async () => {
   const events = new EventRing(spec.events, 9);
   const nowhere = Number.NaN;
