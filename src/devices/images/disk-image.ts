@@ -11,6 +11,8 @@ export interface ImageClient {
 export interface DiskImage {
   /** Becomes readable when `turn` has something to report; -1 where `turn` reports everything at once. */
   readonly fd: number;
+  /** Another descriptor like it. */
+  readonly otherFd?: number;
   /** Begins to read into the slot's memory, or to write from it. */
   read(slot: number): void;
   /** `durable`: on stable storage when it ends. */

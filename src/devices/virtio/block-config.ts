@@ -4,6 +4,7 @@
  */
 
 import { addr, struct, u8, u16, u32 } from "../../ffi/struct.ts";
+import type { Qcow2Spec } from "../images/qcow2/spec.ts";
 import type { RateLimiterSpec } from "./rate-limiter.ts";
 
 /** A disk, as plain data. */
@@ -31,6 +32,10 @@ export interface BlockSpec {
   /** A raw image whose format was probed: the guest must not turn it into another (see sector-guard.ts). */
   readonly guarded?: boolean;
   readonly limits?: RateLimiterSpec | undefined;
+  /** The image is a qcow2 one, and this is what is in it. */
+  readonly qcow2?: Qcow2Spec | undefined;
+  /** What a DISCARD gives back at once, a power of two; `physicalBlockSize` where it does not say. */
+  readonly discardBlockSize?: number;
 }
 
 export const sectorBytes = 512;
@@ -145,7 +150,8 @@ export function blockConfig(spec: BlockSpec): Uint8Array {
     if (spec.discard) {
       config.max_discard_sectors = maxRangeSectors;
       config.max_discard_seg = 1;
-      config.discard_sector_alignment = (blocks * spec.blockSize) / sectorBytes;
+      const discards = spec.discardBlockSize ?? blocks * spec.blockSize;
+      config.discard_sector_alignment = discards / sectorBytes;
     }
   }
   return new Uint8Array(config.view.buffer);

@@ -7,6 +7,8 @@ import { IoUring, type RequestRing } from "../../ffi/io-uring.ts";
 import { errnoName, SystemError } from "../../ffi/libc.ts";
 import type { Chores } from "../chores/chores.ts";
 import type { DiskImage, ImageClient } from "../images/disk-image.ts";
+import { Qcow2Image } from "../images/qcow2/image.ts";
+import { extraRequests } from "../images/qcow2/lists.ts";
 import { RawImage } from "../images/raw.ts";
 import { Transfers } from "../images/transfers.ts";
 import type { Backend, BackendHost } from "./backend.ts";
@@ -32,7 +34,7 @@ const [wceChosen, alwaysDurable, discardChosen, zeroesChosen, stopping, warned] 
 ];
 
 /**
- * Makes the image of a disk. The ring, if there is one, has an entry for each slot and is the image's from now on;
+ * Makes the image of a disk. The ring, if there is one, has the entries that it needs and is the image's from now on;
  * `chores` may be called once.
  */
 export type ImageOpener = (
@@ -43,8 +45,10 @@ export type ImageOpener = (
   chores: () => Chores,
 ) => DiskImage;
 
-const openRaw: ImageOpener = ({ fd, direct }, transfers, client, ring, chores) =>
-  new RawImage(fd, transfers, client, ring ?? chores(), direct);
+const openFile: ImageOpener = ({ fd, direct, qcow2 }, transfers, client, ring, chores) =>
+  qcow2
+    ? new Qcow2Image(qcow2, transfers, client, ring, chores())
+    : new RawImage(fd, transfers, client, ring ?? chores(), direct);
 
 export class BlockBackend implements Backend, ImageClient, BlockParts {
   readonly transfers: Transfers;
@@ -68,7 +72,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     readonly host: BackendHost,
     readonly config: Uint8Array,
     readonly counters: Float64Array = new Float64Array(blockCounters),
-    openImage: ImageOpener = openRaw,
+    openImage: ImageOpener = openFile,
     /** Those of the device's queues that this backend serves, by number. */
     readonly numbers: readonly number[] = Array.from({ length: spec.queues }, (_, index) => index),
   ) {
@@ -76,9 +80,9 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     const slots = numbers.length * this.depth;
     this.transfers = new Transfers(slots, segMax(spec.queueSize) + 2);
     this.id.set(new TextEncoder().encode(spec.serial).subarray(0, idBytes));
-    const ring = this.openRing(slots);
+    const ring = this.openRing(slots + (spec.qcow2 ? extraRequests : 0));
     this.image = openImage(spec, this.transfers, this, ring, () => host.chores());
-    if (this.image.fd >= 0) host.watch(this.image.fd, epollIn, () => this.goOn());
+    for (const fd of this.fds) host.watch(fd, epollIn, () => this.goOn());
     host.watch(this.nextTurn, epollIn, () => {
       drainEventfd(this.nextTurn);
       this.goOn();
@@ -145,7 +149,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
   }
 
   close(): void {
-    if (this.image.fd >= 0) this.host.unwatch(this.image.fd);
+    for (const fd of this.fds) this.host.unwatch(fd);
     this.image.close();
     this.limiter.close();
     this.host.unwatch(this.nextTurn);
@@ -159,6 +163,10 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     }
     const queue = this.queues[this.numbers[Math.floor(slot / this.depth)]!]!;
     queue.finish(slot, error === 0 ? BlockStatus.OK : BlockStatus.IOERR);
+  }
+
+  warn(text: string): void {
+    this.host.warn(text);
   }
 
   again(): void {
@@ -215,6 +223,12 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     return this.leaving.length === 0 || this.leaving.every((one) => one.index !== index);
   }
 
+  /** What tells that `turn` has something to do. */
+  private get fds(): readonly number[] {
+    const { fd, otherFd = fd } = this.image;
+    return [...new Set([fd, otherFd])].filter((one) => one >= 0);
+  }
+
   private get busy(): boolean {
     return this.queues.some((queue) => queue?.busy);
   }
@@ -223,9 +237,9 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     for (let index = 0; index < this.queues.length; index++) this.queues[index]?.queue.flush();
   }
 
-  private openRing(slots: number): IoUring | undefined {
+  private openRing(entries: number): IoUring | undefined {
     if (!this.spec.uring) return undefined;
-    const ring = IoUring.open(slots);
+    const ring = IoUring.open(entries);
     if (!(ring instanceof SystemError)) return ring;
     this.host.warn(`no io_uring (${ring.message}): preadv2 and pwritev2 are used`);
     return undefined;

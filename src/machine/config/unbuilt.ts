@@ -30,9 +30,8 @@ export const unbuilt: readonly Unbuilt[] = [
     option: "--disk socket=",
     asked: (vm) => someDisk(vm, (disk) => disk.vhost_socket !== undefined),
   },
-  { option: "--disk backing_files=on", asked: (vm) => someDisk(vm, (disk) => disk.backing_files) },
   { option: "--disk pci_segment=", asked: (vm) => someDisk(vm, (disk) => disk.pci_segment > 0) },
-  ...(["Qcow2", "FixedVhd", "Vhdx"] as const).map((type) => ({
+  ...(["FixedVhd", "Vhdx"] as const).map((type) => ({
     option: `--disk image_type=${type.toLowerCase()}`,
     asked: (vm: VmConfig) => someDisk(vm, (disk) => disk.image_type === type),
   })),

@@ -1,5 +1,6 @@
 /** Opens the disks of a configuration: image, lock, size; and says what virtio devices they are. */
 import { fstatSync } from "node:fs";
+import { ImageError } from "../../devices/images/image-error.ts";
 import {
   type BlockSpec,
   blockConfig,
@@ -10,21 +11,20 @@ import {
 import { DeviceType, Feature, maxQueueSize, maxQueues } from "../../devices/virtio/registers.ts";
 import { ConfigError } from "../../exit-codes.ts";
 import { deviceBytes } from "../../ffi/block-device.ts";
-import { Open, open, pread } from "../../ffi/file.ts";
+import { Open, open } from "../../ffi/file.ts";
 import { lockFile, lockHolder } from "../../ffi/file-lock.ts";
-import { canPunch } from "../../ffi/file-vector.ts";
 import { SystemError } from "../../ffi/libc.ts";
 import type { VmConfig } from "../config/vm.ts";
 import type { Owned } from "../owned.ts";
+import { type DiskContent, openContent } from "./disk-images.ts";
 import { limitsOf } from "./limits.ts";
 import type { VirtioDevice } from "./spec.ts";
 
 type DiskConfig = NonNullable<VmConfig["disks"]>[number];
 
 const O_DIRECT = 0o40000;
-const qcow2Magic = "QFI\xfb";
 const directBlockBytes = 4096;
-const pageBytes = 4096;
+
 /** Opens a disk; what it opened is `owned`. Throws ConfigError naming the disk; then nothing is left open. */
 export function openDisk(config: DiskConfig, index: number, owned: Owned): VirtioDevice {
   const { path, readonly, direct, num_queues: queues, queue_size: size } = config;
@@ -34,7 +34,6 @@ export function openDisk(config: DiskConfig, index: number, owned: Owned): Virti
   if (size > maxQueueSize || (size & (size - 1)) !== 0) {
     throw fail(`queue_size=${size} is not a power of two up to ${maxQueueSize}; choose one`);
   }
-  checkIoThreads(config, fail);
   let fd: number;
   try {
     const access = readonly ? Open.readOnly : Open.readWrite;
@@ -44,7 +43,7 @@ export function openDisk(config: DiskConfig, index: number, owned: Owned): Virti
     throw fail(`${error.reason}; name an image that chv may ${readonly ? "read" : "write"}`);
   }
   owned.fd(fd);
-  return describe(config, index, fd, path, fail);
+  return describe(config, index, fd, path, owned, fail);
 }
 
 function describe(
@@ -52,6 +51,7 @@ function describe(
   index: number,
   fd: number,
   path: string,
+  owned: Owned,
   fail: (why: string) => ConfigError,
 ): VirtioDevice {
   const status = fstatSync(fd);
@@ -62,9 +62,9 @@ function describe(
     const holder = lockHolder(path);
     throw fail(`in use by ${holder ? `process ${holder}` : "another process"}; end it first`);
   }
-  const bytes = status.isFile() ? status.size : deviceBytes(fd);
-  const probed = config.image_type === undefined || config.image_type === "Unknown";
-  if (probed) refuseOther(fd, fail);
+  const fileBytes = status.isFile() ? status.size : deviceBytes(fd);
+  const { bytes, ...content } = contentOf(fd, path, fileBytes, config, owned, fail);
+  checkIoThreads(config, content.qcow2 !== undefined, fail);
   if (bytes < sectorBytes) throw fail("smaller than one sector of 512 bytes; name an image");
 
   const blockSize = config.direct ? directBlockBytes : sectorBytes;
@@ -76,8 +76,7 @@ function describe(
     ...{ direct: config.direct, serial: config.serial ?? config.id ?? `_disk${index}` },
     ...{ queues: config.num_queues, queueSize: config.queue_size, writeback: config.wce },
     ...{ blockSize, physicalBlockSize: Math.max(blockSize, status.blksize) },
-    ...{ discard: config.sparse && canPunch(fd, Math.ceil(bytes / pageBytes) * pageBytes) },
-    ...{ uring: true, guarded: probed, limits: limitsOf(config.rate_limiter_config) },
+    ...{ ...content, uring: true, limits: limitsOf(config.rate_limiter_config) },
   };
   return {
     id: config.id ?? `_disk${index}`,
@@ -98,28 +97,33 @@ function describe(
 }
 
 /** Each worker has its own buckets and its own view of the image: what must be one for all queues needs one worker. */
-function checkIoThreads(config: DiskConfig, fail: (why: string) => ConfigError): void {
-  const { io_threads: threads, num_queues: queues, image_type: type } = config;
-  if (threads === 0) return;
+function checkIoThreads(
+  config: DiskConfig,
+  qcow2: boolean,
+  fail: (why: string) => ConfigError,
+): void {
+  const { io_threads: threads, num_queues: queues } = config;
   if (threads > queues) {
     throw fail(`io_threads=${threads} is above num_queues=${queues}; raise num_queues`);
   }
-  const other =
-    limitsOf(config.rate_limiter_config) !== undefined
-      ? "bw_ and ops_ limits"
-      : type === "Qcow2"
-        ? "image_type=qcow2"
-        : undefined;
+  const limited = limitsOf(config.rate_limiter_config) !== undefined;
+  const other = limited ? "bw_ and ops_ limits" : qcow2 ? "a qcow2 image" : undefined;
   if (threads > 1 && other !== undefined) {
     throw fail(`io_threads=${threads} and ${other} exclude each other; lower it to 1`);
   }
 }
 
-/** An image of another format, served raw, would show the guest the format's own tables. */
-function refuseOther(fd: number, fail: (why: string) => ConfigError): void {
-  const start = new Uint8Array(directBlockBytes);
-  pread(fd, start, start.length, 0);
-  if (String.fromCharCode(...start.subarray(0, 4)) === qcow2Magic) {
-    throw fail("a qcow2 image, which this version of chv does not serve; convert it to raw");
+function contentOf(
+  fd: number,
+  path: string,
+  fileBytes: number,
+  config: DiskConfig,
+  owned: Owned,
+  fail: (why: string) => ConfigError,
+): DiskContent {
+  try {
+    return openContent(fd, path, fileBytes, config, owned);
+  } catch (error) {
+    throw error instanceof ImageError ? fail(error.message) : error;
   }
 }

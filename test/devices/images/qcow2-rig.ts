@@ -127,7 +127,7 @@ export class Rig {
         return error;
       }
       if (Date.now() > deadline) throw new Error(`test: slot ${slot} does not end`);
-      waitReadable(this.image.fd, 10);
+      if (this.image.fd >= 0) waitReadable(this.image.fd, 10);
     }
   }
 

@@ -67,7 +67,8 @@ const featureNames: Record<number, string> = {
 export function readHeader(read: ReadBytes, fileBytes: number): Qcow2Header {
   const fixed = new Fields(read(0, 112));
   if (fileBytes < version2Length) throw broken("it ends within its header");
-  if (fixed.u32(0) !== qcow2Magic) throw new ImageError("no qcow2 image; name its image_type");
+  if (fixed.u32(0) !== qcow2Magic)
+    throw new ImageError("no qcow2 image; leave image_type= out, or name the right one");
   const version = fixed.u32(HeaderAt.version);
   if (version !== 2 && version !== 3) throw unserved(`a qcow2 image of version ${version}`);
   const clusterBits = fixed.u32(HeaderAt.clusterBits);

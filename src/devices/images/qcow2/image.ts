@@ -25,8 +25,8 @@ const [closing, warned] = [0, 1];
 
 export class Qcow2Image implements DiskImage {
   readonly fd: number;
-  /** Readable, beside `fd`, when a compressed cluster has been unpacked. */
-  readonly choresFd: number;
+  /** Readable when a compressed cluster has been unpacked. */
+  readonly otherFd: number;
   private readonly ring: RequestRing;
   private readonly calls: CallRing | undefined;
   private readonly parts: Parts;
@@ -54,7 +54,7 @@ export class Qcow2Image implements DiskImage {
       : new CallRing(slots + extraRequests, chores, firstCallTag, calls);
     this.ring = ring ?? this.calls!;
     this.fd = this.ring.fd;
-    this.choresFd = chores.fd;
+    this.otherFd = chores.fd;
     const hooks = {
       ended: (slot: number, error: number) => client.ended(slot, error),
       inflated: (task: number, address: number, error: number) =>
@@ -106,7 +106,8 @@ export class Qcow2Image implements DiskImage {
     this.flags[closing] = 1;
     this.calls?.workAlone();
     while (lane?.finish()) {
-      if (!this.exchange() && !waitReadable(this.fd, patienceMs)) break;
+      if (this.exchange() || this.fd < 0) continue;
+      if (!waitReadable(this.fd, patienceMs)) break;
     }
     this.ring.close();
   }
@@ -142,7 +143,7 @@ export class Qcow2Image implements DiskImage {
       any = true;
       this.ended(ring.token, ring.result);
     }
-    if (this.calls || parts.inflater.isUnpacking) chores.turn(this.choreEnded);
+    if (this.calls || parts.inflater.hasChores) chores.turn(this.choreEnded);
     parts.inflater.unpack();
     return any;
   }

@@ -16,8 +16,8 @@ const sectorBytes = 512;
 /** Most memory for unpacked clusters, beside the two that there are at least. */
 const mostBytes = 2 ** 21;
 const maxTries = 100;
-/** Words of the state of all: a clock for `lastUse`; clusters that wait for a chore, and those that are one. */
-const [clock, waiting, unpacking] = [0, 1, 2];
+/** Words of the state of all: a clock for `lastUse`; clusters that wait for a chore; 1 after the first chore. */
+const [clock, waiting, used] = [0, 1, 2];
 
 /** A task that waited for a cluster: it is at `address` until this returns; or an errno. */
 export type Inflated = (task: number, address: number, error: number) => void;
@@ -102,14 +102,13 @@ export class Inflater {
     }
   }
 
-  /** Chores are in hand. */
-  get isUnpacking(): boolean {
-    return this.words[unpacking]! > 0;
+  /** There have been chores; the descriptor may tell of one after it was reported. */
+  get hasChores(): boolean {
+    return this.words[used] === 1;
   }
 
   /** The chore for a buffer has ended. */
   unpacked(buffer: number, error: number): void {
-    this.words[unpacking]!--;
     this.settle(buffer, error);
   }
 
@@ -124,7 +123,7 @@ export class Inflater {
       if (!this.chores.decompress(i, kind, from, this.lengths[i]!, to, clusterBytes)) return;
       this.states[i] = State.unpacking;
       this.words[waiting]!--;
-      this.words[unpacking]!++;
+      this.words[used] = 1;
     }
   }
 

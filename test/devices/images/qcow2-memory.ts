@@ -1,0 +1,259 @@
+/**
+ * A ring on files in memory: requests are done in any order and at any time, as a seed has it, and what is done is
+ * recorded. From the record an image can be made as it may be after a crash.
+ */
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { openQcow2 } from "../../../src/devices/images/qcow2/open.ts";
+import { windowOn } from "../../../src/ffi/block.ts";
+import type { RequestRing } from "../../../src/ffi/io-uring.ts";
+import { copyFrom, copyTo } from "../../../src/ffi/memory.ts";
+import { Rig, type RigOptions } from "./qcow2-rig.ts";
+
+/** Numbers from 0 to below `n`, the same for the same seed (a multiplicative congruential generator). */
+export function randomOf(seed: number): (n: number) => number {
+  let state = (seed % 2147483646) + 1;
+  return (n) => {
+    state = (state * 48271) % 2147483647;
+    return state % n;
+  };
+}
+
+interface Request {
+  readonly kind: "read" | "write" | "sync" | "punch";
+  readonly fd: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly pieces: readonly { readonly address: number; readonly length: number }[];
+  readonly token: number;
+  /** When it was handed over, on the record's clock. */
+  readonly at: number;
+  readonly durable: boolean;
+}
+
+/** What happened to the image, in the order in which it was done. */
+export interface Done {
+  readonly kind: "write" | "punch" | "sync";
+  readonly offset: number;
+  /** Zeroes, for a punched hole. */
+  readonly data: Uint8Array;
+  /** When it was handed over, and when it was told to have ended. */
+  readonly begun: number;
+  readonly ended: number;
+  readonly durable: boolean;
+}
+
+export class MemoryFile {
+  bytes: Uint8Array;
+  length: number;
+  constructor(content: Uint8Array) {
+    this.bytes = content.slice();
+    this.length = content.length;
+  }
+  get content(): Uint8Array {
+    return this.bytes.subarray(0, this.length);
+  }
+  write(offset: number, data: Uint8Array): void {
+    const end = offset + data.length;
+    if (end > this.bytes.length) {
+      const larger = new Uint8Array(Math.max(end, 2 * this.bytes.length));
+      larger.set(this.content);
+      this.bytes = larger;
+    }
+    this.bytes.set(data, offset);
+    this.length = Math.max(this.length, end);
+  }
+}
+
+export interface MemoryOptions {
+  /** Requests are done at once, in order. */
+  readonly calm?: boolean;
+  /** Results that some requests get instead: minus an errno, or fewer bytes. */
+  readonly fail?: (kind: Request["kind"], offset: number, length: number) => number | undefined;
+}
+
+export class MemoryRing implements RequestRing {
+  readonly fd = -1;
+  token = 0;
+  result = 0;
+  /** Ticks with each request that is handed over, and with each that ends. */
+  clock = 0;
+  readonly record: Done[] = [];
+  #queued: Request[] = [];
+  #pending: Request[] = [];
+
+  /** The image is the file of `imageFd`; writes to another are an error of the test. */
+  constructor(
+    readonly files: ReadonlyMap<number, MemoryFile>,
+    readonly imageFd: number,
+    readonly random: (n: number) => number,
+    readonly options: MemoryOptions = {},
+  ) {}
+
+  get image(): MemoryFile {
+    return this.files.get(this.imageFd)!;
+  }
+
+  read(fd: number, address: number, length: number, offset: number, token: number): void {
+    this.#queue("read", fd, [{ address, length }], offset, token);
+  }
+  write(
+    ...[fd, address, length, offset, flags, token]: [number, number, number, number, number, number]
+  ): void {
+    this.#queue("write", fd, [{ address, length }], offset, token, flags !== 0);
+  }
+  readv(fd: number, iovecs: number, count: number, offset: number, token: number): void {
+    this.#queue("read", fd, piecesOf(iovecs, count), offset, token);
+  }
+  writev(
+    ...[fd, iovecs, count, offset, flags, token]: [number, number, number, number, number, number]
+  ): void {
+    this.#queue("write", fd, piecesOf(iovecs, count), offset, token, flags !== 0);
+  }
+  dataSync(fd: number, token: number): void {
+    this.#queue("sync", fd, [], 0, token);
+  }
+  allocate(fd: number, mode: number, offset: number, length: number, token: number): void {
+    if (mode !== 3) throw new Error(`fallocate mode ${mode}`);
+    const request = {
+      kind: "punch",
+      fd,
+      offset,
+      length,
+      pieces: [],
+      token,
+      durable: false,
+    } as const;
+    this.#queued.push({ ...request, at: ++this.clock });
+  }
+  submit(): void {
+    this.#pending.push(...this.#queued.splice(0));
+  }
+  next(): boolean {
+    const pending = this.#pending;
+    if (pending.length === 0) return false;
+    const calm = this.options.calm === true;
+    if (!calm && this.random(4) === 0) return false;
+    const [request] = pending.splice(calm ? 0 : this.random(pending.length), 1);
+    this.token = request!.token;
+    this.result = this.#perform(request!);
+    return true;
+  }
+  close(): void {}
+
+  #queue(
+    kind: Request["kind"],
+    fd: number,
+    pieces: Request["pieces"],
+    offset: number,
+    token: number,
+    durable = false,
+  ): void {
+    const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    this.#queued.push({ kind, fd, pieces, offset, length, token, durable, at: ++this.clock });
+  }
+
+  #perform(request: Request): number {
+    const { kind, fd, offset, durable } = request;
+    const file = this.files.get(fd);
+    if (!file) throw new Error(`test: file ${fd}`);
+    const failure = this.options.fail?.(kind, offset, request.length);
+    if (failure !== undefined && failure <= 0) return failure;
+    const length = Math.min(request.length, failure ?? request.length);
+    if (kind === "read") return readInto(file, request, length);
+    if (fd !== this.imageFd) throw new Error(`test: ${kind} of file ${fd}`);
+    if (offset < 0 || length < 0) throw new Error(`test: ${kind} at ${offset}`);
+    const data = kind === "write" ? gathered(request, length) : new Uint8Array(length);
+    if (kind === "write") file.write(offset, data);
+    if (kind === "punch") file.bytes.fill(0, offset, Math.min(offset + length, file.length));
+    const times = { begun: request.at, ended: ++this.clock };
+    this.record.push({ kind, offset, data, durable, ...times });
+    return kind === "write" ? length : 0;
+  }
+}
+
+function piecesOf(iovecs: number, count: number): Request["pieces"] {
+  const view = new DataView(windowOn(iovecs, count * 16));
+  return Array.from({ length: count }, (_, i) => ({
+    address: Number(view.getBigUint64(i * 16, true)),
+    length: Number(view.getBigUint64(i * 16 + 8, true)),
+  }));
+}
+
+function readInto(file: MemoryFile, { offset, pieces }: Request, most: number): number {
+  let done = 0;
+  for (const { address, length } of pieces) {
+    const from = offset + done;
+    const count = Math.min(length, most - done, Math.max(file.length - from, 0));
+    copyTo(address, file.bytes.subarray(from, from + count));
+    done += count;
+    if (count < length) break;
+  }
+  return done;
+}
+
+function gathered({ pieces, length }: Request, most: number): Uint8Array {
+  const data = new Uint8Array(length);
+  let done = 0;
+  for (const piece of pieces) {
+    data.set(copyFrom(piece.address, piece.length), done);
+    done += piece.length;
+  }
+  return data.subarray(0, most);
+}
+
+/**
+ * The image as a crash may leave it: after `cut` entries of the record, when of those that no fdatasync has made
+ * durable only some are there, each sector for itself.
+ */
+export function afterCrash(
+  start: Uint8Array,
+  record: readonly Done[],
+  cut: number,
+  survives: (n: number) => boolean,
+): Uint8Array {
+  const file = new MemoryFile(start);
+  const past = record.slice(0, cut);
+  const synced = past.filter(({ kind }) => kind === "sync");
+  const lastSync = synced.reduce((latest, { begun }) => Math.max(latest, begun), -1);
+  for (const { kind, offset, data, ended, durable } of past) {
+    if (kind === "sync") continue;
+    const safe = durable || ended < lastSync;
+    for (let at = 0; at < data.length; at += 512) {
+      if (!safe && !survives(at / 512)) continue;
+      const part = data.subarray(at, at + 512);
+      if (kind === "write") file.write(offset + at, part);
+      else file.bytes.fill(0, offset + at, Math.min(offset + at + part.length, file.length));
+    }
+  }
+  return file.content.slice();
+}
+
+/** An image on a ring in memory: its files are read, and never written. */
+export function memoryRig(
+  path: string,
+  random: (n: number) => number,
+  options: RigOptions & { readonly memory?: MemoryOptions } = {},
+): { rig: Rig; ring: MemoryRing } {
+  const { readonly = false, backing = true, punch = true } = options;
+  const fds: number[] = [];
+  const open = (file: string) => {
+    const fd = openSync(file, "r");
+    fds.push(fd);
+    return fd;
+  };
+  const fd = open(path);
+  const own = (other: number) => void fds.push(other);
+  try {
+    const spec = openQcow2(fd, path, { readonly, direct: false, backing, punch, own });
+    const files = new Map(
+      spec.layers.map((layer) => [
+        layer.fd,
+        new MemoryFile(readFileSync(`/proc/self/fd/${layer.fd}`)),
+      ]),
+    );
+    const ring = new MemoryRing(files, fd, random, options.memory);
+    return { rig: new Rig(path, { ...options, spec, ring }), ring };
+  } finally {
+    for (const one of fds) closeSync(one);
+  }
+}
