@@ -13,6 +13,7 @@ import {
   transports,
   verdicts,
 } from "./harness.ts";
+import { runSuiteOnQemu } from "./qemu.ts";
 
 const sectorBytes = 512;
 const sectors = 2048;
@@ -106,11 +107,22 @@ for (const transport of transports) {
     );
   });
 
+  test(
+    `a disk on ${transport} is as after power-on when the machine starts over in the midst of its work`,
+    async () => {
+      const options = withDisk({ more: ",direct=on", words: "boots=6" });
+      const run = await runSuite("blk-reboot", { transport, ...options });
+      expectOk("blk-reboot", run);
+      expect(run.events.filter(({ event }) => event === "reset")).toHaveLength(5);
+    },
+    guestTimeoutMs,
+  );
+
   describe(`a disk of two processors on ${transport}`, () => {
     guestTests(
       [
         "smp-queue-each",
-        ...(transport === "pci" ? ["smp-vector-each"] : []),
+        ...(transport === "pci" ? ["smp-vector-each", "smp-mask-load"] : []),
         "smp-reset-bystander",
       ],
       { transport, cpus: 2, ...withDisk({ queues: 2 }) },
@@ -137,6 +149,51 @@ describe("PCI configuration", () => {
     ],
     { ...options, args: [...args, `path=${image()}`] },
   );
+});
+
+/**
+ * The same guest on QEMU's devices. Left out: what QEMU takes that chv refuses (features that were not offered, rings
+ * that break the rules), and where an idle device is told of nothing (buffers from before DRIVER_OK on mmio; its first
+ * call, which the event index did not ask for).
+ */
+describe("QEMU's disk", () => {
+  const either = [
+    ...["blk-identity", "blk-read", "blk-pieces", "blk-long-chain", "blk-write", "blk-zeroes"],
+    ...["blk-discard", "queue-plain", "queue-indirect", "queue-event-index"],
+    ...["queue-indirect-event-index", "queue-not-enabled", "queue-calls-flag", "virtio-ladder"],
+    ...["virtio-failed", "virtio-reset-in-flight", "smp-queue-each", "smp-reset-bystander"],
+  ];
+  const onPci = [
+    ...["interrupts-msix", "msix-mask-vector", "msix-mask-function", "msix-mask-vector-load"],
+    ...[
+      "msix-mask-function-load",
+      "msix-retarget",
+      "pci-config-access",
+      "smp-vector-each",
+      "smp-mask-load",
+    ],
+  ];
+  const machines = [
+    { machine: "q35", device: "virtio-blk-pci,disable-legacy=on", names: [...either, ...onPci] },
+    { machine: "mmio", device: "virtio-blk-device", names: [...either, "interrupts-pin"] },
+  ] as const;
+  for (const { machine, device, names } of machines) {
+    test(
+      `is driven right by the guest on ${machine}`,
+      async () => {
+        const drive = `file=${image()},if=none,id=disk,format=raw,discard=unmap`;
+        const transport = machine === "mmio" ? "transport=mmio" : "";
+        const { stdout } = await runSuiteOnQemu(machine, names.join(","), {
+          ...{ guest: "virtio-blk", cpus: 2 },
+          cmdline: `sectors=${sectors} queues=2 ${transport}`,
+          args: ["-drive", drive, "-device", `${device},drive=disk,serial=guest-disk,num-queues=2`],
+        });
+        const own = stdout.replace(/^Booting from ROM\.*/m, ""); // the BIOS's words
+        expect(verdicts(own)).toEqual([...names.map((name) => `ok ${name}`), "done"]);
+      },
+      guestTimeoutMs,
+    );
+  }
 });
 
 const range = (start: number, length: number) => Array.from({ length }, (_, i) => start + i);

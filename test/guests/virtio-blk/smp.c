@@ -81,6 +81,46 @@ TEST(vector_each, "smp-vector-each")
 	disk_stop();
 }
 
+/* Reads with queue 0, whose interrupts this processor waits for in HLT. */
+static volatile u32 finished;
+
+static void read_by_interrupts(u32 cpu)
+{
+	(void)cpu;
+	drive_by_interrupts(0);
+	finished = 1;
+}
+
+/*
+ * One processor waits for interrupts, the other masks and unmasks the vector without end: one that
+ * is lost leaves the first asleep.
+ */
+TEST(mask_load, "smp-mask-load")
+{
+	expect("processors up", smp_start(2), 2);
+	virtio_find(&disk, VIRTIO_BLOCK, 0);
+	disk.cpu = smp_apic_id(1);
+	disk.by = BY_MSIX;
+	expect("starts", virtio_start(&disk, VIRTIO_ANY, queues, 1, SIZE), 1);
+	if (failing())
+		return;
+	rounds = argument_number("rounds", 60);
+	wrong = finished = 0;
+	smp_call(1, read_by_interrupts);
+	u64 start = rdtsc();
+	for (u32 turn = 0; !finished && rdtsc() - start < PATIENCE; turn++) {
+		if (turn & 1)
+			virtio_mask_function(&disk, turn >> 1 & 1);
+		else
+			virtio_mask_vector(&disk, 1, turn >> 1 & 1);
+	}
+	virtio_mask_function(&disk, 0);
+	virtio_mask_vector(&disk, 1, 0);
+	expect("the other finished", smp_wait(1), 1);
+	expect("wrong", wrong, 0);
+	disk_stop();
+}
+
 static volatile u32 stop;
 
 /* Reads registers without end, of any kind. */
