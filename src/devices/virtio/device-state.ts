@@ -43,7 +43,8 @@ export type VirtioDeviceState = Of<typeof VirtioState>;
 
 /**
  * The words of a device's state that both halves touch without its lock. A device's queues may be dealt to several
- * backends, each on a worker of its own: then each has a share, and the device is where it was asked to be when all are.
+ * backends, each on a worker of its own: then each has a share, and the device is where it was asked to be when all
+ * are.
  */
 export class HandOver {
   private readonly words: Int32Array;
