@@ -11,6 +11,7 @@ import {
   startGuest,
   transports,
 } from "./harness.ts";
+import { runSuiteOnQemu } from "./qemu.ts";
 
 const MiB = 2 ** 20;
 const guest = "virtio-memory";
@@ -40,7 +41,7 @@ for (const transport of transports) {
 
   describe(`persistent memory on ${transport}`, () => {
     const path = file("from the host", 4 * MiB);
-    guestTests(["pmem-memory"], {
+    guestTests(["pmem-memory", "pmem-refuses"], {
       ...{ guest, transport, cmdline: `size=${4 * MiB}`, args: ["--pmem", `file=${path}`] },
     });
 
@@ -70,6 +71,46 @@ for (const transport of transports) {
     });
   });
 }
+
+describe("QEMU's devices", () => {
+  const onQemu = async (
+    machine: "mmio" | "q35",
+    names: string,
+    cmdline: string,
+    args: readonly string[],
+  ) => {
+    const { stdout } = await runSuiteOnQemu(machine, names, { guest, cmdline, args });
+    const passed = [...stdout.matchAll(/(?:not )?ok [^\r\n]*/g)].map(([line]) => line);
+    expect(passed).toEqual(names.split(",").map((name) => `ok ${name}`));
+  };
+
+  test(
+    "are found right: a balloon, inflated and with all queues",
+    async () => {
+      const balloon = "virtio-balloon-device";
+      const words = "transport=mmio pages=0";
+      await onQemu("mmio", "balloon-inflate,balloon-nowhere", words, ["-device", balloon]);
+      const all = `${balloon},free-page-reporting=on,free-page-hint=on,iothread=one`;
+      const args = ["-object", "iothread,id=one", "-device", all];
+      await onQemu("mmio", "balloon-reporting", words, args);
+    },
+    guestTimeoutMs,
+  );
+
+  test(
+    "are found right: persistent memory",
+    async () => {
+      const path = file("from the host", 4 * MiB);
+      const backend = `memory-backend-file,id=file,mem-path=${path},size=4M,share=on`;
+      await onQemu("q35", "pmem-memory", `size=${4 * MiB}`, [
+        ...["-m", "64,maxmem=1G,slots=2", "-object", backend],
+        ...["-device", "virtio-pmem-pci,memdev=file,disable-legacy=on"],
+      ]);
+      expect(readFileSync(path).subarray(-14).toString()).toBe("from the guest");
+    },
+    guestTimeoutMs,
+  );
+});
 
 test(
   "pages that are no RAM are told of once",

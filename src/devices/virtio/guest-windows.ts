@@ -92,8 +92,8 @@ export class GuestWindows {
   }
 
   /**
-   * Bytes of guest memory, little-endian. An address that was not checked before is a RangeError. Persistent memory with
-   * nothing behind it reads 0 and keeps nothing.
+   * Bytes of guest memory, little-endian. An address that was not checked before is a RangeError. Persistent memory
+   * with nothing behind it reads 0 and keeps nothing.
    */
   getUint8(address: number): number {
     const window = this.windowOf(address, 1);

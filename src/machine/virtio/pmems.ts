@@ -1,5 +1,5 @@
 /** Opens persistent memory: its file, size, lock and mapping; and says what virtio device it is. */
-import { fstatSync, statSync } from "node:fs";
+import { existsSync, fstatSync, statSync } from "node:fs";
 import { type PmemSpec, pmemConfig, pmemQueueSize } from "../../devices/virtio/pmem-config.ts";
 import { DeviceType, Feature } from "../../devices/virtio/registers.ts";
 import { ConfigError } from "../../exit-codes.ts";
@@ -79,7 +79,7 @@ function openBehind(
 ): { fd: number; size: number } {
   if (size !== undefined && (size === 0 || size % granule !== 0))
     throw fail(notWhole("size", size));
-  if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) {
+  if (existsSync(file) && statSync(file).isDirectory()) {
     if (size === undefined) throw fail("size= is missing, and a folder has none; add it");
     const fd = owned.fd(openTemporary(file, "chv-pmem"));
     truncate(fd, size);

@@ -63,7 +63,15 @@ TEST(memory, "pmem-memory")
 	for (u32 i = 0; i < 14; i++)
 		last[i] = "from the guest"[i];
 	expect("a flush", ask(FLUSH), 0);
+	virtio_stop(&pmem);
+}
+
+TEST(refuses, "pmem-refuses")
+{
+	if (!start())
+		return;
 	expect("a request that is none", ask(5), ~0u);
+	expect("a flush behind it", ask(FLUSH), 0);
 	expect("status", virtio_status(&pmem), VIRTIO_LIVE);
 	virtio_stop(&pmem);
 }

@@ -220,6 +220,7 @@ describe("persistent memory that does not open:", () => {
     [`file=${file("empty", 0)}`, "the file's size of 0 bytes is not a whole number"],
     [`file=${file("short", 2 * MiB)},size=4M`, "size=4194304 is above the file's 2097152"],
     [`file=${file("merge2")},mergeable=on`, "mergeable=on is for private pages; add discard"],
+    ["file=/dev/null/below", "not a directory; name a file or folder"],
     ["file=/dev/null", "neither a file nor a folder; name one"],
   ])("%s", (text, why) => {
     const message = refusal([text]);
