@@ -159,7 +159,8 @@ export class RawImage implements DiskImage {
   /** False when the slot's next step is a chore, and there are too many in hand. */
   private goesOnWithout(chores: Chores, slot: number): boolean {
     const { transfers, file: fd } = this;
-    const [offset, left] = [transfers.offsets[slot]!, transfers.left[slot]!];
+    const offset = transfers.offsets[slot]!;
+    const left = transfers.left[slot]!;
     for (;;) {
       switch (this.steps[slot]) {
         case Step.read:
