@@ -94,6 +94,25 @@ export class ByteRing implements ByteSource {
     );
   }
 
+  /**
+   * What was written since a position (0 is the beginning), taken or not, the position to go on from, and how many bytes
+   * others have come over meanwhile. For somebody who only looks.
+   */
+  since(position: number): { bytes: Uint8Array; position: number; lost: number } {
+    const written = Atomics.load(this.#header, writtenIndex);
+    const behind = (written - position) >>> 0;
+    const count = Math.min(behind, this.size);
+    const start = ((written - count) & (this.size - 1)) >>> 0;
+    const bytes = new Uint8Array(count);
+    const first = Math.min(count, this.size - start);
+    bytes.set(this.bytes.subarray(start, start + first));
+    bytes.set(this.bytes.subarray(0, count - first), first);
+    // the writer went on while this was copied, and may have come over the oldest bytes
+    const after = (Atomics.load(this.#header, writtenIndex) - written) >>> 0;
+    const gone = Math.min(count, Math.max(0, after + count - this.size));
+    return { bytes: bytes.subarray(gone), position: written, lost: behind - count + gone };
+  }
+
   /** Index in `bytes` of the next byte to write, and how much room lies there in one piece: for the producer. */
   get writeAt(): number {
     return (Atomics.load(this.#header, writtenIndex) & (this.size - 1)) >>> 0;

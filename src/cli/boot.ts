@@ -33,7 +33,7 @@ export async function runBoot(
   const events = new EventLog(startNs, Date.now() - (monotonicNs() - startNs) / 1e6);
   const monitor = options.eventMonitor && EventMonitor.to(options.eventMonitor);
   if (monitor) events.next((event) => monitor.write(event));
-  const vmm = new Vmm(events, options);
+  const vmm = new Vmm(events, options, options.apiSocket !== undefined);
   for (const [signal, code] of endingSignals) process.on(signal, () => vmm.end({ code }));
   process.on("exit", () => vmm.restoreTerminal());
   process.on("SIGWINCH", () => vmm.guest?.machine.terminalResized());

@@ -6,6 +6,7 @@ import { parseJson, readBody } from "./body.ts";
 import { fromDialect, today } from "./dialect.ts";
 import { ApiError, errorResponse, statusOf } from "./errors.ts";
 import { asciiJson } from "./json.ts";
+import { metricsResponse } from "./metrics.ts";
 import { type Operation, operations, warnUnknown } from "./operations.ts";
 import type { Descriptors, Handler } from "./socket-server.ts";
 
@@ -27,6 +28,7 @@ export function createApi(vmm: Vmm, more: Readonly<Record<string, Operation>> = 
       return run(name, operation, context, text);
     });
   }
+  app.get("/metrics", () => metricsResponse(vmm));
   const failed = (error: Error, { req }: Context): Response => {
     const status = statusOf(error);
     if (status === 500) log.error(`${req.method} ${req.path}: ${error.stack ?? error.message}`);

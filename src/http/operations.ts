@@ -19,11 +19,13 @@ import type { ObjectSchema } from "../machine/config/shape.ts";
 import { complete, type VmConfig, VmConfigSchema } from "../machine/config/vm.ts";
 import { VmmError } from "../machine/vmm/errors.ts";
 import type { Vmm } from "../machine/vmm/vmm.ts";
-import { waitFor } from "../machine/vmm/wait.ts";
+import { type Goal, waitFor } from "../machine/vmm/wait.ts";
+import { consoleResponse, waitForLine, writeConsole } from "./console.ts";
 import { type Dialect, toDialect } from "./dialect.ts";
 import { ApiError } from "./errors.ts";
 import { eventsResponse } from "./events.ts";
 import { vmInfo } from "./info.ts";
+import { metricsResponse } from "./metrics.ts";
 import type { Descriptors } from "./socket-server.ts";
 
 /** What an operation works on. */
@@ -63,6 +65,8 @@ function operation<S extends ObjectSchema>(
 ): Operation {
   return of as Operation;
 }
+
+const forWords = "userspace, login, exit or console:/REGEX/";
 
 const PingReply = v.object({
   version: v.string(),
@@ -176,16 +180,46 @@ export const operations: Readonly<Record<string, Operation>> = {
       return vmm.edit((config) => without(config, id));
     },
   }),
+  "vm.counters": operation({
+    ...{ method: "get", summary: "What each device has counted since the boot" },
+    run: ({ vmm }) => vmm.withGuest("counters", async ({ machine }) => machine.counters()),
+  }),
+  metrics: operation({
+    ...{ method: "get", summary: "State and counters in Prometheus's format; also at /metrics" },
+    run: ({ vmm }) => metricsResponse(vmm),
+  }),
   "vm.wait": operation({
     ...{ method: "put", summary: "Wait until something has happened to the guest" },
     body: v.object({
-      for: v.picklist(["userspace", "login", "exit"]),
+      for: v.pipe(
+        v.string(),
+        v.regex(/^(?:userspace|login|exit|console:\/.*\/)$/s, forWords),
+        v.description(forWords),
+      ),
       timeout_ms: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0))),
     }),
     run: ({ vmm, signal }, { for: goal, timeout_ms: timeoutMs }) => {
       if (vmm.state === "None") throw new VmmError("absent", "There is no VM; create one first");
-      return waitFor(vmm.events, goal, timeoutMs, signal);
+      const pattern = /^console:\/(.*)\/$/s.exec(goal)?.[1];
+      if (pattern !== undefined) return waitForLine(vmm, pattern, timeoutMs, signal);
+      return waitFor(vmm.events, goal as Goal, timeoutMs, signal);
     },
+  }),
+  "vm.console": operation({
+    ...{ method: "get", summary: "What a console has said, and what it says" },
+    query: {
+      follow: "false: end with what it has said so far",
+      console: "serial or console; the one that has said most if not given",
+    },
+    run: ({ vmm, signal, query }) => {
+      const follow = query.get("follow") !== "false";
+      return consoleResponse(vmm, { name: query.get("console") ?? undefined, follow }, signal);
+    },
+  }),
+  "vm.console.write": operation({
+    ...{ method: "put", summary: "Type into a console" },
+    body: v.object({ data: v.string(), console: v.optional(v.string()) }),
+    run: ({ vmm, signal }, { data, console }) => writeConsole(vmm, console, data, signal),
   }),
   events: operation({
     ...{ method: "get", summary: "What has happened and what happens, as NDJSON or SSE" },

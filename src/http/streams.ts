@@ -3,7 +3,7 @@ import { streamMark } from "./socket-server.ts";
 
 /** What a stream's source is given. */
 export interface Sink {
-  write(text: string): void;
+  write(data: string | Uint8Array): void;
   end(): void;
 }
 
@@ -26,8 +26,8 @@ export function streamResponse(
         controller.close();
       };
       stop = source({
-        write: (text) => {
-          if (open) controller.enqueue(encoder.encode(text));
+        write: (data) => {
+          if (open) controller.enqueue(typeof data === "string" ? encoder.encode(data) : data);
         },
         end,
       });

@@ -22,7 +22,7 @@ import { openHostKvm } from "./kvm-host.ts";
 import { filesOf, type MemoryFile, withReason } from "./memory-files.ts";
 import { Owned } from "./owned.ts";
 import { createBacking } from "./ram-backing.ts";
-import { type MachineSpec, ThreadNumber } from "./spec.ts";
+import { type ConsoleSpec, type MachineSpec, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
 import { applyBootState } from "./vcpu-state.ts";
 import { readCounters } from "./virtio/counters.ts";
@@ -230,6 +230,11 @@ export class Machine {
   /** The last lines that the guest has put out, by console ("serial"); those without any are left out. */
   lastLines(): Readonly<Record<string, readonly string[]>> {
     return lastLines(this.#consoles.shown);
+  }
+
+  /** The far ends of the guest's consoles, with what it said last. */
+  get consoles(): readonly ConsoleSpec[] {
+    return this.#consoles.shown;
   }
 
   /** A non-maskable interrupt for every vCPU: an MSI of delivery mode NMI to all (SDM volume 3, section 11.11). */

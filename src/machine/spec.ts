@@ -2,7 +2,9 @@
  * One machine as plain data: numbers, strings, descriptors and SharedArrayBuffers. Every thread builds the same object
  * graph from it (see board.ts), so it is all that a worker is sent.
  */
+
 import type { TerminalSizeSpec } from "./console/size.ts";
+import type { TypedSpec } from "./console/typed.ts";
 import type { RamRegion } from "./guest-memory.ts";
 import type { VirtioMmioSpec } from "./virtio/mmio.ts";
 import type { VirtioSpec } from "./virtio/spec.ts";
@@ -21,6 +23,8 @@ export interface FarEndSpec {
   readonly listenFd: number;
   /** The escape key is live: input is a person's terminal. */
   readonly escapeKeys: boolean;
+  /** What the API types. */
+  readonly typed?: TypedSpec | undefined;
   /** The size of the terminal that it is. */
   readonly size?: TerminalSizeSpec | undefined;
 }

@@ -1,5 +1,5 @@
 /** The API of a real chv, as a user drives it: with curl, on a guest that really runs. */
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -208,4 +208,67 @@ tests("100 reboots leave no descriptor, thread or mapping behind", async () => {
   expect(after.descriptors).toBeLessThanOrEqual(before.descriptors);
   expect(after.threads).toBeLessThanOrEqual(before.threads);
   expect(after.mappings).toBeLessThan(before.mappings + 20);
+});
+
+describe("a console", () => {
+  const talk = async (mode = "Null") => ({
+    ...{ payload: { kernel: await buildGuest("talk") }, memory: { size: 64 * 2 ** 20 } },
+    ...{ serial: { mode }, console: { mode: "Off" } },
+  });
+  const type = (chv: ApiProcess, data: string) => chv.put("vm.console.write", { data });
+  const waitFor = (chv: ApiProcess, what: string, timeout_ms = 60_000) =>
+    chv.ask("PUT", "vm.wait", { for: what, timeout_ms });
+
+  tests("is watched for a login, typed into, waited for and read", async () => {
+    await using chv = await ApiProcess.start("--on-poweroff", "keep");
+    await chv.put("vm.create", await talk());
+    expect(await type(chv, "x")).toBe(409);
+    await chv.put("vm.boot");
+
+    const login = await waitFor(chv, "login");
+    expect(JSON.parse(login.body)).toMatchObject({
+      ...{ source: "guest", event: "login", properties: { console: "serial" } },
+    });
+    expect((await waitFor(chv, "login", 0)).status).toBe(200); // it has happened
+    expect(await type(chv, "first line\nsecond ")).toBe(204);
+    expect(await type(chv, "line\n")).toBe(204);
+    const line = await waitFor(chv, "console:/told s\\w+ l[a-z]ne$/");
+    expect(JSON.parse(line.body)).toEqual({ console: "serial", line: "told second line" });
+    expect((await waitFor(chv, "console:/(a+)+$b/", 50)).status).toBe(408);
+    expect((await waitFor(chv, "console:/(/")).status).toBe(400);
+    expect((await chv.ask("GET", "vm.console?console=none")).status).toBe(404);
+
+    const end = waitFor(chv, "console:/never/");
+    await type(chv, "bye\n");
+    expect((await end).status).toBe(409);
+    const said = await chv.ask("GET", "vm.console?follow=false");
+    expect(said.body.replaceAll("\r", "")).toContain(
+      "booted\nmicro login: told first line\ntold second line\ntold bye\n",
+    );
+  });
+
+  tests("of a guest that starts over asks for its login anew", async () => {
+    await using chv = await ApiProcess.start();
+    await chv.put("vm.create", await talk());
+    await chv.put("vm.boot");
+    await waitFor(chv, "login");
+
+    const { body } = await chv.ask("GET", "events?follow=false");
+    const count = (text: string) => text.split('"event":"login"').length - 1;
+    expect(count(body)).toBe(1);
+    await type(chv, "again\n");
+    while (count((await chv.ask("GET", "events?follow=false")).body) < 2);
+    expect((await waitFor(chv, "console:/told again/", 50)).status).toBe(408); // said in another life
+  });
+
+  tests("may be followed until the machine ends", async () => {
+    await using chv = await ApiProcess.start("--on-poweroff", "keep");
+    await chv.put("vm.create", await talk());
+    await chv.put("vm.boot");
+    const following = chv.ask("GET", "vm.console");
+    await waitFor(chv, "login");
+    await type(chv, "bye\n");
+
+    expect((await following).body).toContain("told bye");
+  });
 });

@@ -3,11 +3,12 @@ import { ByteRing } from "../../bus/byte-ring.ts";
 import type { Owned } from "../owned.ts";
 import type { ConsoleSpec, FarEndSpec, SerialSpec } from "../spec.ts";
 import { type FarEndConfig, type OpenConsole, openConsole } from "./open.ts";
+import { createTyped } from "./typed.ts";
 
 const serialOutputBytes = 64 * 1024;
 const serialInputBytes = 4096;
 /** What is kept of another console's output, for those who ask what it said last. */
-const recentBytes = 8192;
+const recentBytes = 256 * 1024;
 
 const ring = (bytes: number) => new SharedArrayBuffer(ByteRing.bytesFor(bytes));
 
@@ -30,7 +31,8 @@ export class Consoles {
   openSerial(config: FarEndConfig): SerialSpec | undefined {
     const end = this.openEnd("--serial", config);
     if (!end) return undefined;
-    const spec = { ...end, output: ring(serialOutputBytes), input: ring(serialInputBytes) };
+    const rings = { output: ring(serialOutputBytes), input: ring(serialInputBytes) };
+    const spec = { ...end, ...rings, typed: createTyped(this.owned) };
     this.shown.push(spec);
     return spec;
   }
@@ -39,7 +41,7 @@ export class Consoles {
   openConsole(option: string, config: FarEndConfig): ConsoleSpec | undefined {
     const end = this.openEnd(option, config);
     if (!end) return undefined;
-    const spec = { ...end, output: ring(recentBytes) };
+    const spec = { ...end, output: ring(recentBytes), typed: createTyped(this.owned) };
     this.shown.push(spec);
     return spec;
   }

@@ -17,8 +17,11 @@ import type { FarEndSpec } from "../spec.ts";
 import { InputPump, type Waiter } from "./input.ts";
 import { OutputPump } from "./output.ts";
 import { loadSize } from "./size.ts";
+import { TypedInput } from "./typed.ts";
 
 const pollDetachedMs = 100;
+/** How soon what was typed is offered again to a guest that has no room for it. */
+const typedRetryMs = 10;
 /** Output of a device that says its bytes one by one is written in pieces of what came in this time. */
 const gatherMs = 1;
 
@@ -27,6 +30,7 @@ export class ConsolePort implements FarEnd {
   readonly #output: OutputPump;
   /** The far end comes and goes. */
   readonly #isClient: boolean;
+  readonly #typed: TypedInput | undefined;
   /** Calls `pump` when its time has come. */
   readonly #timer = createTimerfd();
   #armed = false;
@@ -47,7 +51,7 @@ export class ConsolePort implements FarEnd {
     readonly events: EventRing,
     clock: Clock = systemClock,
   ) {
-    const { mode, outFd, inFd, listenFd, size } = spec;
+    const { mode, outFd, inFd, listenFd, size, typed } = spec;
     const client = mode === "socket" || mode === "pty" ? mode : undefined;
     this.#isClient = client !== undefined;
     const { input } = device;
@@ -63,6 +67,8 @@ export class ConsolePort implements FarEnd {
     waiter.watch(this.#timer, Epoll.in, this.#timedOut);
     if (listenFd >= 0) waiter.watch(listenFd, Epoll.in, this.#accept);
     if (size) waiter.watch(size.fd, Epoll.in, this.#resize);
+    this.#typed = typed && new TypedInput(typed);
+    if (typed) waiter.watch(typed.fd, Epoll.in, this.#wasTyped);
     if (mode === "pty") this.#wakeAfter(0);
   }
 
@@ -126,13 +132,20 @@ export class ConsolePort implements FarEnd {
     else armTimerfd(this.#timer, ms === 0 ? atOnce : monotonicNs() + ms * 1e6);
   }
 
+  readonly #wasTyped = () => {
+    this.#typed!.heard();
+    this.pump();
+  };
+
   #pumpInput(): number {
     let again: number;
+    const typed = this.#typed?.deliver(this.device.input) ?? false;
     try {
       again = this.#input.pump();
     } finally {
-      if (this.#input.takeArrived()) this.device.inputArrived();
+      if (this.#input.takeArrived() || typed) this.device.inputArrived();
     }
+    if (this.#typed?.waiting && again < 0) again = typedRetryMs;
     if (this.#isClient && this.present && this.#input.hungUp) this.#detach();
     return again;
   }
@@ -204,6 +217,7 @@ export class ConsolePort implements FarEnd {
   close(): void {
     if (this.#isClient) this.#detach();
     this.waiter.unwatch(this.#timer);
+    if (this.spec.typed) this.waiter.unwatch(this.spec.typed.fd);
     close(this.#timer);
   }
 }

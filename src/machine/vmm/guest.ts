@@ -10,6 +10,7 @@ import { ExitCode } from "../../exit-codes.ts";
 import { monotonicNs } from "../../ffi/clock.ts";
 import { type Level, log } from "../../log.ts";
 import type { BootConfig } from "../config/vm.ts";
+import { ConsoleWatch } from "../console/watch.ts";
 import { Machine } from "../machine.ts";
 import { threadName } from "../spec.ts";
 import type { EventLog } from "./events.ts";
@@ -29,6 +30,8 @@ export interface GuestListener {
 
 export class Guest {
   readonly machine: Machine;
+  /** What the guest's consoles say, for the API; undefined when nobody is to know. */
+  readonly consoles: ConsoleWatch | undefined;
   #bootedNs = 0;
   /** Resets asked for before this moment have been done. */
   #resetNs = 0;
@@ -38,11 +41,17 @@ export class Guest {
     readonly config: BootConfig,
     readonly events: EventLog,
     readonly listener: GuestListener,
+    watch: boolean,
   ) {
     this.machine = new Machine(config, {
       onEvent: (event) => this.#handlers[event.kind]?.(event),
       onNote: (text) => log.info(text),
     });
+    if (watch) {
+      this.consoles = new ConsoleWatch(this.machine.consoles, (console) =>
+        events.tell("guest", "login", monotonicNs(), { console }),
+      );
+    }
     for (const { option, path } of this.machine.ptys) log.warn(`${option} pty: ${path}`);
   }
 
@@ -57,7 +66,14 @@ export class Guest {
     this.#resetNs = Number.POSITIVE_INFINITY;
     await this.machine.reset(() => {
       this.#resetNs = monotonicNs();
+      this.consoles?.beginLife();
     });
+  }
+
+  /** Ends the machine, and takes what it said last. */
+  async stop(): Promise<void> {
+    await this.machine.stop();
+    this.consoles?.close();
   }
 
   readonly #handlers: Readonly<Record<number, (event: MachineEvent) => void>> = {

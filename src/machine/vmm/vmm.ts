@@ -8,6 +8,7 @@ import { log } from "../../log.ts";
 import { checkBoot } from "../config/check.ts";
 import { withIds } from "../config/ids.ts";
 import type { VmConfig } from "../config/vm.ts";
+import type { ConsoleWatch } from "../console/watch.ts";
 import { VmmError } from "./errors.ts";
 import type { EventLog } from "./events.ts";
 import { Guest } from "./guest.ts";
@@ -25,6 +26,8 @@ interface Vm {
   /** How its creator wants to see the configuration. */
   readonly show: (config: VmConfig) => object;
   guest: Guest | undefined;
+  /** What the consoles of the last boot said. */
+  consoles?: ConsoleWatch | undefined;
   /** It has run, and is shut down. */
   shutDown: boolean;
 }
@@ -38,6 +41,8 @@ export class Vmm {
   constructor(
     readonly events: EventLog,
     readonly reactions: Reactions,
+    /** Consoles are looked at: somebody may ask what they said. */
+    readonly watch = false,
   ) {}
 
   /** Resolves when the process has a reason to end; the VM is still there then. */
@@ -60,6 +65,13 @@ export class Vmm {
   /** The VM's configuration. Throws VmmError when there is none. */
   get config(): VmConfig {
     return this.#vmFor("info").config;
+  }
+
+  /** What the consoles say, or said before the VM was shut down. Throws VmmError when it has not been booted. */
+  get consoles(): ConsoleWatch {
+    const { consoles } = this.#vmFor("info");
+    if (consoles === undefined) throw new VmmError("state", "The VM has not been booted yet");
+    return consoles;
   }
 
   /** The machine of a VM that runs or is paused. */
@@ -118,9 +130,10 @@ export class Vmm {
       quit: () => this.end({ code: ExitCode.ok }),
       failed: (code: number, why: string) => this.end({ code, why }),
     };
-    const guest = new Guest(checkBoot(vm.config), this.events, listener);
+    const guest = new Guest(checkBoot(vm.config), this.events, listener, this.watch);
     guest.boot();
     vm.guest = guest;
+    vm.consoles = guest.consoles;
     vm.shutDown = false;
   }
 
@@ -153,7 +166,7 @@ export class Vmm {
   }
 
   async #shutDown(vm: Vm): Promise<void> {
-    await vm.guest?.machine.stop();
+    await vm.guest?.stop();
     vm.guest = undefined;
     vm.shutDown = true;
     this.#tell("shutdown");
@@ -196,7 +209,7 @@ export class Vmm {
   /** Stops the VM, if there is one, for the end of the process. Everything is freed, also after an error. */
   async close(): Promise<void> {
     const stopped = this.#next(async () => {
-      await this.#vm?.guest?.machine.stop();
+      await this.#vm?.guest?.stop();
     });
     await stopped.catch((error: unknown) => log.error((error as Error).message));
   }

@@ -1,0 +1,122 @@
+/** A VM's consoles through the API: what they say, typing into them, and waiting for a line. */
+import type { ConsoleLog } from "../machine/console/log.ts";
+import { typeBytes } from "../machine/console/typed.ts";
+import { VmmError } from "../machine/vmm/errors.ts";
+import type { Vmm } from "../machine/vmm/vmm.ts";
+import { limited } from "../machine/vmm/wait.ts";
+import { ApiError } from "./errors.ts";
+import { streamResponse } from "./streams.ts";
+
+/** The console that is meant: by name, or the one that has said most. */
+function logOf(vmm: Vmm, name: string | undefined): ConsoleLog {
+  const { logs } = vmm.consoles;
+  const named = name === undefined ? undefined : logs.find((log) => log.name === name);
+  if (name !== undefined && named === undefined) {
+    const there = logs.map((log) => log.name).join(", ") || "none";
+    throw new ApiError(404, `There is no console ${name}; there are: ${there}`);
+  }
+  const busiest = logs.toSorted((a, b) => b.recent.length - a.recent.length)[0];
+  const log = named ?? busiest;
+  if (log === undefined) throw new ApiError(404, "The VM has no console");
+  return log;
+}
+
+/** What a console has said, up to 1 MiB of it, and, with `follow`, what it says until the machine ends. */
+export function consoleResponse(
+  vmm: Vmm,
+  options: { readonly name: string | undefined; readonly follow: boolean },
+  signal: AbortSignal,
+): Response {
+  vmm.consoles.poll();
+  const log = logOf(vmm, options.name);
+  const type = "application/octet-stream";
+  if (!options.follow) {
+    return new Response(log.recent.slice(), { headers: { "content-type": type } });
+  }
+  return streamResponse(type, signal, ({ write, end }) => {
+    const leaves = [log.follow(write)];
+    leaves.push(
+      vmm.events.next(({ source, event }) => {
+        if (source === "vm" && (event === "shutdown" || event === "deleted")) end();
+      }),
+    );
+    return () => {
+      for (const leave of leaves) leave();
+    };
+  });
+}
+
+const typingTimeoutMs = 10_000;
+const typingPauseMs = 5;
+
+/** Types text into a console; resolves when all of it is on its way to the guest. */
+export async function writeConsole(
+  vmm: Vmm,
+  name: string | undefined,
+  text: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const consoles = vmm.guest?.machine.consoles ?? [];
+  const { name: meant } = logOf(vmm, name);
+  const typed = consoles.find((spec) => spec.name === meant)?.typed;
+  if (typed === undefined) throw new VmmError("state", "The VM does not run");
+  const deadline = Date.now() + typingTimeoutMs;
+  let rest = new TextEncoder().encode(text);
+  for (;;) {
+    rest = rest.subarray(typeBytes(typed, rest));
+    if (rest.length === 0 || signal.aborted) return;
+    if (Date.now() > deadline) {
+      throw new VmmError("timeout", `The guest did not take the last ${rest.length} bytes`);
+    }
+    await Bun.sleep(typingPauseMs);
+  }
+}
+
+/** The events after which a life of the guest says nothing more. */
+const ends = ["vm/poweroff", "vm/shutdown", "vm/deleted", "vm/failed", "vm/reset", "guest/panic"];
+
+/**
+ * Resolves with the line that a pattern is found in: one of this life of the guest, on any console. The engine takes
+ * time in proportion to the line whatever the pattern is.
+ */
+export async function waitForLine(
+  vmm: Vmm,
+  pattern: string,
+  timeoutMs: number | undefined,
+  signal: AbortSignal,
+): Promise<{ console: string; line: string }> {
+  const { RE2JS } = await import("re2js");
+  let regex: { testExact?: unknown; matcher(text: string): { find(): boolean } };
+  try {
+    regex = RE2JS.compile(pattern);
+  } catch (error) {
+    throw new ApiError(400, `for: ${(error as Error).message}`);
+  }
+  const { promise, resolve, reject } = Promise.withResolvers<{ console: string; line: string }>();
+  const leaves: (() => void)[] = [];
+  const look = (): void => {
+    for (const log of vmm.consoles.logs) {
+      const tell = (line: string) => {
+        if (regex.matcher(line).find()) resolve({ console: log.name, line });
+      };
+      leaves.push(log.followLines(tell));
+    }
+  };
+  if (vmm.guest) {
+    vmm.consoles.poll();
+    look();
+  }
+  leaves.push(
+    vmm.events.next(({ source, event }) => {
+      const name = `${source}/${event}`;
+      if (name === "vm/first-run" && leaves.length === 1) look();
+      if (ends.includes(name)) {
+        vmm.consoles.poll();
+        reject(new VmmError("missed", `/${pattern}/ did not come: ${name} came first`));
+      }
+    }),
+  );
+  return limited(promise, reject, `/${pattern}/`, timeoutMs, signal).finally(() => {
+    for (const leave of leaves) leave();
+  });
+}
