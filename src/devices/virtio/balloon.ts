@@ -16,8 +16,10 @@ import type { Backend, BackendHost } from "./backend.ts";
 import { BalloonCounters, type BalloonSpec, balloonPageBytes } from "./balloon-config.ts";
 import type { Virtqueue } from "./queue.ts";
 
-/** 16 MiB: about a millisecond to give back. A whole number of granules. */
+/** 16 MiB: about a millisecond to give back in one piece. A whole number of granules. */
 const turnPages = 4096;
+/** What a piece costs beside its pages, in pages. */
+const piecePages = 8;
 const pfnBytes = 4;
 const [inflate, deflate] = [0, 1];
 const [inflateOps, inflateBytes, deflateOps, deflateBytes] = [0, 1, 2, 3];
@@ -202,6 +204,7 @@ export class BalloonBackend implements Backend {
     const bytes = this.floor(address + length) - start;
     if (bytes <= 0) return;
     const host = queue.windows.ramAddress(start, bytes);
+    this.state[left]! -= piecePages;
     try {
       this.advise(host, bytes, shared ? Madvise.remove : Madvise.dontNeed);
       this.counters[returnedBytes]! += bytes;

@@ -192,6 +192,25 @@ describe("a driver that asks for much", () => {
     expect(balloon.counter("returned_bytes")).toBe(10_000 * page);
   });
 
+  test("by pages apart from one another gets fewer of them in a turn: each is a call to the host", () => {
+    using balloon = new Balloon();
+    balloon.offerPages(
+      Array.from({ length: 2000 }, (_, i) => 0x100 + 2 * (i % 300)),
+      0,
+      0x10_0000,
+    );
+    balloon.given.length = 0;
+
+    balloon.backend.kicked();
+    const first = balloon.given.length;
+    balloon.worker.settle();
+
+    expect(first).toBeGreaterThan(100);
+    expect(first).toBeLessThanOrEqual(512);
+    expect(balloon.given.length).toBe(2000);
+    expect(balloon.drivers[0]!.collect().length).toBe(1);
+  });
+
   test("by a long range gets it in pieces that end where huge pages do", () => {
     const GiB = 2 ** 30;
     using balloon = new Balloon({ granule: 2 * MiB }, 8, [GiB]);
