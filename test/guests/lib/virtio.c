@@ -4,10 +4,14 @@
 #include "interrupts.h"
 #include "wait.h"
 
-/* Vectors of the processor: a row for each device that takes interrupts. */
+/*
+ * Vectors of the processor: a row for each device that takes interrupts, the last of it for the pin. A
+ * pin's interrupt may come once more after the pin fell: it must not be taken for a vector's.
+ */
 #define FIRST_VECTOR 0x50
-#define ROW (VIRTIO_QUEUES + 1)
-#define ROWS 6
+#define ROW (VIRTIO_QUEUES + 2)
+#define ROWS 5
+#define PIN (ROW - 1)
 
 static struct virtio *rows[ROWS];
 
@@ -88,7 +92,7 @@ static void on_call(struct frame *frame)
 {
 	u32 at = frame->vector - FIRST_VECTOR;
 	struct virtio *device = rows[at / ROW];
-	if (device->by == BY_MSIX) {
+	if (at % ROW != PIN) {
 		count_call(device, at % ROW);
 	} else {
 		u32 isr = device->transport->isr(device);
@@ -124,7 +128,8 @@ int virtio_interrupts(struct virtio *device, u32 queues)
 		on_interrupt(first + vector, on_call);
 	}
 	if (device->by == BY_PIN) {
-		ioapic_route(device->pin, first | RTE_LEVEL, device->cpu);
+		on_interrupt(first + PIN, on_call);
+		ioapic_route(device->pin, (first + PIN) | RTE_LEVEL, device->cpu);
 		return device->pin != 0;
 	}
 	for (u32 vector = 0; vector <= queues; vector++)
