@@ -82,8 +82,8 @@ export class ByteRing implements ByteSource {
   }
 
   /**
-   * A copy of the last `count` bytes that were written, taken or not; at most half the ring, so that a writer does not
-   * come over them meanwhile. Where less was ever written there are zeroes in front.
+   * A copy of the last `count` bytes that were written, taken or not; at most half the ring, so that a writer does
+   * not come over them meanwhile. Where less was ever written there are zeroes in front.
    */
   recent(count: number): Uint8Array {
     const written = Atomics.load(this.#header, writtenIndex);

@@ -1,6 +1,6 @@
 /**
- * Persistent memory as its driver sees it (virtio 1.2 section 5.19; linux/virtio_pmem.h): where in guest-physical memory
- * it lies, and one queue of flush requests. Not offered: VIRTIO_PMEM_F_SHMEM_REGION.
+ * Persistent memory as its driver sees it (virtio 1.2 section 5.19; linux/virtio_pmem.h): where in guest-physical
+ * memory it lies, and one queue of flush requests. Not offered: VIRTIO_PMEM_F_SHMEM_REGION.
  */
 import { addr, struct, u32 } from "../../ffi/struct.ts";
 

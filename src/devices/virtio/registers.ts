@@ -18,7 +18,14 @@ export const Feature = {
   ACCESS_PLATFORM: 33,
 } as const;
 
-export const DeviceType = { net: 1, block: 2, console: 3, entropy: 4, balloon: 5, pmem: 27 } as const;
+export const DeviceType = {
+  net: 1,
+  block: 2,
+  console: 3,
+  entropy: 4,
+  balloon: 5,
+  pmem: 27,
+} as const;
 
 /** ISR status (section 4.1.4.5). */
 export const Isr = { queue: 1, config: 2 } as const;
