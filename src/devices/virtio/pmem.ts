@@ -1,6 +1,7 @@
 /**
  * The persistent memory device's backend (virtio 1.2 section 5.19). The memory itself is a slot of KVM: a guest reads
- * and writes it without us. Here its flush requests become fdatasync(2), by io_uring or as a chore, never on the worker.
+ * and writes it without us. Here its flush requests become fdatasync(2), by io_uring or as a chore, never on the
+ * worker.
  *
  * Requests that are there together share one sync; those that come while one runs wait in their ring for the next, for
  * it may not cover what the guest wrote before them.
