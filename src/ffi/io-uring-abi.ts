@@ -4,6 +4,10 @@ import { addr, array, i32, struct, u8, u16, u32 } from "./struct.ts";
 export const IORING_SETUP_CLAMP = 0x10;
 export const IORING_SETUP_SUBMIT_ALL = 0x80;
 export const IORING_SETUP_COOP_TASKRUN = 0x100;
+export const IORING_SETUP_TASKRUN_FLAG = 0x200;
+
+export const IORING_SQ_CQ_OVERFLOW = 0x2;
+export const IORING_SQ_TASKRUN = 0x4;
 
 export const IORING_FEAT_SINGLE_MMAP = 0x1;
 export const IORING_FEAT_NODROP = 0x2;
@@ -15,6 +19,8 @@ export const IORING_OFF_SQES = 0x10000000;
 export const IORING_ENTER_GETEVENTS = 1;
 export const IORING_REGISTER_PROBE = 8;
 export const IO_URING_OP_SUPPORTED = 1;
+
+export const IOSQE_ASYNC_BIT = 4;
 
 export const IORING_OP_READV = 1;
 export const IORING_OP_WRITEV = 2;

@@ -62,6 +62,8 @@ export class BlockQueue {
   private readonly rooms: Float64Array;
   /** Of those, how many the request fills if it succeeds. */
   private readonly fills: Float64Array;
+  /** The header of the request that begins. */
+  private readonly header = new Uint32Array(headerBytes / 4);
 
   /** The queue has the image's slots `first` to `first + depth - 1`. */
   constructor(
@@ -93,7 +95,8 @@ export class BlockQueue {
     const { queue, state, parts } = this;
     queue.pauseKicks();
     state[waiting] = 0;
-    let [requests, bytes] = [turnRequests, turnBytes];
+    let requests = turnRequests;
+    let bytes = turnBytes;
     for (;;) {
       let head = 0;
       let begun = 0;
@@ -121,7 +124,8 @@ export class BlockQueue {
   private begin(head: number): number {
     const { chain } = this.queue;
     const headed = chain.readableBytes >= headerBytes;
-    const type = headed ? chain.readUint32(headerAt.type) : noHeader;
+    if (headed) chain.readWords(0, this.header);
+    const type = headed ? this.header[headerAt.type / 4]! : noHeader;
     const out = type === BlockRequest.OUT ? chain.readableBytes - headerBytes : 0;
     const bytes = type === BlockRequest.IN ? Math.max(chain.writableBytes - 1, 0) : out;
     if (!this.parts.limiter.admits(bytes)) return refused;
@@ -177,7 +181,8 @@ export class BlockQueue {
   private transfer(slot: number, write: boolean, skip: number, length: number): void {
     const { spec, transfers, image, counters, durable, guard } = this.parts;
     const { chain } = this.queue;
-    const sector = this.readAddr(headerAt.sector);
+    const [low, high] = [headerAt.sector / 4, headerAt.sector / 4 + 1];
+    const sector = this.header[high]! * highUnit + this.header[low]!;
     const forbidden = write && spec.readonly;
     if (forbidden || length % sectorBytes !== 0 || !this.holds(sector, length / sectorBytes)) {
       this.finish(slot, BlockStatus.IOERR);

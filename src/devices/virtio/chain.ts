@@ -12,24 +12,29 @@ import type { GuestWindows } from "./guest-windows.ts";
 export const maxSegments = 1024;
 /** Most bytes of a chain (virtio 1.2 section 2.7.5). */
 const maxBytes = 2 ** 32;
-const [readableCount, writableCount, readableBytes, writableBytes, found] = [0, 1, 2, 3, 4];
+/** Integers: segments of each part. They index, so they are no doubles. */
+const [readableCount, writableCount] = [0, 1];
+/** Doubles: bytes of each part, and where in its segment the byte lies that `segmentAt` looked for. */
+const [readableBytes, writableBytes, found] = [0, 1, 2];
 const highUnit = 0x1_0000_0000;
 
 export class Chain {
   readonly iovecs = new Block(maxSegments * iovecBytes);
   private readonly words = new Uint32Array(this.iovecs.buffer);
+  private readonly ints = new Int32Array(this.iovecs.buffer);
   private readonly addresses = new Float64Array(maxSegments);
-  private readonly sums = new Float64Array(5);
+  private readonly counts = new Int32Array(2);
+  private readonly sums = new Float64Array(3);
 
   constructor(readonly windows: GuestWindows) {}
 
   /** Segments that the device may only read; they come first. */
   get readable(): number {
-    return this.sums[readableCount]!;
+    return this.counts[readableCount]!;
   }
   /** Segments that the device may write; the first is number `readable`. */
   get writable(): number {
-    return this.sums[writableCount]!;
+    return this.counts[writableCount]!;
   }
   get readableBytes(): number {
     return this.sums[readableBytes]!;
@@ -52,16 +57,22 @@ export class Chain {
   }
 
   clear(): void {
-    this.sums.fill(0);
+    const { counts, sums } = this;
+    counts[readableCount] = 0;
+    counts[writableCount] = 0;
+    sums[readableBytes] = 0;
+    sums[writableBytes] = 0;
   }
 
   /** Appends a segment. Throws GuestFault when it is not RAM, out of order, or too much. Empty segments are dropped. */
   add(address: number, length: number, writable: boolean): void {
-    if (!writable && this.writable > 0) throw new GuestFault("a readable segment after a writable");
+    const { counts, sums } = this;
+    const before = counts[writableCount]!;
+    if (!writable && before > 0) throw new GuestFault("a readable segment after a writable");
     if (length === 0) return;
-    const segment = this.readable + this.writable;
-    if (segment === maxSegments) throw new GuestFault(`more than ${maxSegments} segments`);
-    if (this.readableBytes + this.writableBytes + length > maxBytes) {
+    const segment = (counts[readableCount]! + before) | 0;
+    if (segment >= maxSegments) throw new GuestFault(`more than ${maxSegments} segments`);
+    if (sums[readableBytes]! + sums[writableBytes]! + length > maxBytes) {
       throw new GuestFault("a chain of more than 4 GiB");
     }
     const hostAddress = this.windows.hostAddress(address, length);
@@ -70,8 +81,8 @@ export class Chain {
     }
     this.addresses[segment] = address;
     putIovec(this.words, segment * iovecWords, hostAddress, length);
-    this.sums[writable ? writableCount : readableCount]!++;
-    this.sums[writable ? writableBytes : readableBytes]! += length;
+    counts[writable ? writableCount : readableCount]!++;
+    sums[writable ? writableBytes : readableBytes]! += length;
   }
 
   /** Little-endian, at byte `offset` of the readable part, which must reach that far; segments split it anywhere. */
@@ -83,6 +94,22 @@ export class Chain {
     for (let i = 0; i < 4; i++)
       value += this.windows.getUint8(this.readableAt(offset + i)) << (8 * i);
     return value >>> 0;
+  }
+
+  /** The same for as many words as `into` has: one look-up, where they lie together. */
+  readWords(offset: number, into: Uint32Array): void {
+    const { windows } = this;
+    const segment = this.segmentAt(0, offset);
+    const bytes = into.length * 4;
+    const together = this.inside + bytes <= this.lengthOf(segment);
+    const window = together ? windows.windowOf(this.addressOf(segment) + this.inside, bytes) : -1;
+    if (window < 0) {
+      for (let i = 0; i < into.length; i++) into[i] = this.readUint32(offset + 4 * i);
+      return;
+    }
+    const view = windows.view(window);
+    const at = windows.offset;
+    for (let i = 0; i < into.length; i++) into[i] = view.getUint32(at + 4 * i, true);
   }
 
   /** The guest address of byte `offset` of the readable part, which must have it. */
@@ -108,20 +135,37 @@ export class Chain {
     room: number,
   ): number {
     if (length === 0) return 0;
+    const { words } = this;
     let segment = this.segmentAt(fromWritable ? this.readable : 0, skip);
     let inside = this.inside;
     let left = length;
     for (let count = 0; count < room; segment++) {
       const at = segment * iovecWords;
-      const size = Math.min(left, this.words[at + 2]! - inside);
-      const base = this.words[at + 1]! * highUnit + this.words[at]! + inside;
-      putIovec(target, word + count * iovecWords, base, size);
+      const to = word + count * iovecWords;
+      const size = Math.min(left, words[at + 2]! - inside);
+      if (inside === 0) {
+        // whole, or cut at its end: no arithmetic on the address
+        target[to] = words[at]!;
+        target[to + 1] = words[at + 1]!;
+        target[to + 2] = size;
+        target[to + 3] = 0;
+      } else {
+        putIovec(target, to, words[at + 1]! * highUnit + words[at]! + inside, size);
+      }
       count++;
       left -= size;
       inside = 0;
       if (left === 0) return count;
     }
     return -1;
+  }
+
+  /** Copies the iovecs of the writable part into `target` from `word` on. */
+  copyWritable(target: Int32Array, word: number): void {
+    const { ints } = this;
+    const from = this.readable * iovecWords;
+    const count = this.writable * iovecWords;
+    for (let i = 0; i < count; i++) target[word + i] = ints[from + i]!;
   }
 
   /** Where in its segment the byte lies that `segmentAt` looked for. */

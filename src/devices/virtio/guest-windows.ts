@@ -35,6 +35,7 @@ export class GuestWindows {
   private readonly ramCount: number;
   /** Where in its window the address lies that `windowOf` found: an int32, or the JIT does not read in place. */
   private readonly found = new Int32Array(1);
+  private readonly last = new Float64Array(3);
 
   /** Regions must not overlap. Ranges of RAM that touch in both address spaces should come as one region. */
   constructor(ram: readonly RamRange[], persistent: readonly RamRange[] = []) {
@@ -71,6 +72,12 @@ export class GuestWindows {
   /** The number of a window that holds `length` bytes (at most `spanBytes`) at a guest address; -1 if none does. */
   windowOf(address: number, length: number): number {
     if (length > spanBytes) return -1;
+    const { last } = this;
+    const inside = address - last[0]!;
+    if (inside >= 0 && inside + length <= last[1]!) {
+      this.found[0] = inside;
+      return last[2]! | 0;
+    }
     const region = this.regionOf(address, length, this.ramCount);
     if (region < 0) return -1;
     const offset = address - this.starts[region]!;
@@ -78,6 +85,9 @@ export class GuestWindows {
     const window = this.firsts[region]! + stride;
     if (this.views[window] === undefined) this.open(region, stride);
     this.found[0] = offset - stride * strideBytes;
+    last[0] = this.starts[region]! + stride * strideBytes;
+    last[1] = this.views[window]!.byteLength;
+    last[2] = window;
     return window;
   }
 
@@ -104,6 +114,15 @@ export class GuestWindows {
     const window = this.windowOf(address, 4);
     if (window >= 0) return this.views[window]!.getUint32(this.found[0]!, true);
     return peek(this.known(address, 4), 4) ? peeked.getUint32(0, true) : 0;
+  }
+  setUint16(address: number, value: number): void {
+    const window = this.windowOf(address, 2);
+    if (window >= 0) {
+      this.views[window]!.setUint16(this.found[0]!, value, true);
+      return;
+    }
+    peeked.setUint16(0, value, true);
+    poke(this.known(address, 2), 2);
   }
   setUint8(address: number, value: number): void {
     const window = this.windowOf(address, 1);
