@@ -5,9 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Block } from "../../src/ffi/block.ts";
 import { Epoll, EpollSet } from "../../src/ffi/epoll.ts";
-import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../../src/ffi/file-vector.ts";
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, RWF_DSYNC } from "../../src/ffi/file-vector.ts";
 import { IoUring } from "../../src/ffi/io-uring.ts";
 import { Errno, SystemError } from "../../src/ffi/libc.ts";
+import { copyFrom, MapFlag, mmap, munmap, Prot } from "../../src/ffi/memory.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-uring-"));
 const fd = openSync(join(folder, "file"), "w+");
@@ -153,4 +154,22 @@ test("where the host refuses a ring, the error says why", () => {
 
   expect(error).toBeInstanceOf(SystemError);
   expect(error.errno).toBe(Errno.EINVAL);
+});
+
+test("what must be stable when it ends is begun on a thread of the kernel's, the rest at once", () => {
+  const ring = IoUring.open(4);
+  if (ring instanceof SystemError) throw ring;
+  const memory = new Block(16);
+  ring.write(0, memory.address, 16, 0, 0, 1);
+  ring.write(0, memory.address, 16, 0, RWF_DSYNC, 2);
+  ring.writev(0, memory.address, 1, 0, RWF_DSYNC, 3);
+  ring.read(0, memory.address, 16, 0, 4);
+
+  // struct io_uring_sqe: the flags are its second byte, IOSQE_ASYNC is 1 << 4; IORING_OFF_SQES is 0x10000000
+  const entries = mmap(0, 4 * 64, Prot.read, MapFlag.shared, ring.fd, 0x1000_0000);
+  const flags = [0, 1, 2, 3].map((i) => copyFrom(entries + i * 64 + 1, 1)[0]);
+
+  expect(flags).toEqual([0, 16, 16, 0]);
+  munmap(entries, 4 * 64);
+  ring.close();
 });
