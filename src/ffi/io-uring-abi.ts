@@ -22,8 +22,6 @@ export const IO_URING_OP_SUPPORTED = 1;
 
 export const IOSQE_ASYNC_BIT = 4;
 
-export const IOSQE_ASYNC_BIT = 4;
-
 export const IORING_OP_READV = 1;
 export const IORING_OP_WRITEV = 2;
 export const IORING_OP_FSYNC = 3;
