@@ -34,6 +34,9 @@ export interface GuestOptions {
   readonly cpus?: number | string;
   /** As chv's `--memory size=`. */
   readonly memory?: string;
+  /** chv's `--serial` and `--console`; the serial port is the process's stdin and stdout if not given. */
+  readonly serial?: string;
+  readonly console?: string;
   /** More arguments for chv, after the usual ones. */
   readonly args?: readonly string[];
   /** The words of a command that runs chv. */
@@ -117,6 +120,8 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
     cmdline = "",
     cpus = 1,
     memory = "64M",
+    serial = "tty",
+    console: far = "off",
     args = [],
     under = [],
     timeoutMs = guestTimeoutMs,
@@ -125,7 +130,7 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
   const folder = await mkdtemp(join(tmpdir(), "chv-guest-"));
   const words = transport === "mmio" ? `transport=mmio ${cmdline}` : cmdline;
   const command = [...under, ...(await chvCommand()), "--kernel", kernel, "--cmdline", words];
-  command.push("--serial", "tty", "--console", "off", "--memory", `size=${memory}`);
+  command.push("--serial", serial, "--console", far, "--memory", `size=${memory}`);
   command.push(
     "--cpus",
     typeof cpus === "number" ? `boot=${cpus}` : cpus,

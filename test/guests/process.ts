@@ -52,6 +52,10 @@ export class Follower {
     return this.#stdout;
   }
 
+  get stderr(): string {
+    return this.#stderr;
+  }
+
   /** Sends bytes to the process's standard input; the guest's serial input. */
   async input(text: string): Promise<void> {
     this.#child.stdin.write(text);

@@ -60,7 +60,7 @@ test("ports are one device, the last", () => {
   expect(devices.map(({ id, identity }) => [id, identity.queueSizes.length])).toEqual([
     ["__ports", 8],
   ]);
-  const { spec, ends } = devices[0]!.backend as {
+  const { spec, ends } = devices[0]!.backend as unknown as {
     spec: unknown;
     ends: { name: string; mode: string }[];
   };
@@ -103,7 +103,7 @@ test("the serial port has rings for all its bytes, a console one for what it sai
 
   expect(new ByteRing(serial.output).size).toBe(65_536);
   expect(new ByteRing(serial.input).size).toBe(4096);
-  expect(new ByteRing(console.output).size).toBe(8192);
+  expect(new ByteRing(console.output).size).toBe(262_144);
   expect(consoles.shown).toEqual([serial, console]);
   expect(consoles.openSerial({ mode: "Off" })).toBeUndefined();
   owned.close();
