@@ -41,6 +41,8 @@ const { symbols } = dlopen("libc.so.6", {
   signal: { args: ["i32", "ptr"], returns: "ptr" },
   sigtimedwait: { args: ["ptr", "ptr", "ptr"], returns: "i32" },
   prctl: { args: ["i32", "u64", "u64", "u64", "u64"], returns: "i32" },
+  readv: { args: ["i32", "u64", "i32"], returns: "i32" },
+  writev: { args: ["i32", "u64", "i32"], returns: "i32" },
   preadv2: { args: ["i32", "u64", "i32", "i64", "i32"], returns: FFIType.i64_fast },
   pwritev2: { args: ["i32", "u64", "i32", "i64", "i32"], returns: FFIType.i64_fast },
   fdatasync: { args: ["i32"], returns: "i32" },

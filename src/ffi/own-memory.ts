@@ -26,6 +26,12 @@ export const peek = (address: number, length: number): boolean =>
 export const poke = (address: number, length: number): boolean =>
   transfer(SYS_process_vm_writev, address, length);
 
+/** Copies `length` bytes from a host address to where `count` iovecs say, which have that much room, or as far as it goes. */
+export function scatter(from: number, length: number, to: number, count: number): void {
+  putIovec(words, 0, from, length);
+  libc.syscall(SYS_process_vm_writev, libc.getpid(), iovecs.address, 1, to, count, 0);
+}
+
 function transfer(call: number, address: number, length: number): boolean {
   putIovec(words, 0, bounce.address, length);
   putIovec(words, iovecWords, address, length);

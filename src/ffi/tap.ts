@@ -5,7 +5,7 @@
 import { allocate, Block } from "./block.ts";
 import { duplicate, Open, open, statusFlags } from "./file.ts";
 import { ioctl } from "./ioctl.ts";
-import { check, libc, SystemError } from "./libc.ts";
+import { check, errno, libc, SystemError } from "./libc.ts";
 import {
   IFF_ATTACH_QUEUE,
   IFF_DETACH_QUEUE,
@@ -94,6 +94,21 @@ export function takeTap(inherited: number): number {
   return fd;
 }
 
+/**
+ * One frame by readv(2) into `count` iovecs at a host address: its length, minus the errno if there is none. What does
+ * not fit is cut off.
+ */
+export function readFrame(fd: number, iovecs: number, count: number): number {
+  const length = libc.readv(fd, iovecs, count);
+  return length < 0 ? -errno() : length;
+}
+
+/** One frame by writev(2) from `count` iovecs at a host address: its length, or minus the errno. */
+export function writeFrame(fd: number, iovecs: number, count: number): number {
+  const length = libc.writev(fd, iovecs, count);
+  return length < 0 ? -errno() : length;
+}
+
 const word = new Block(4);
 
 /** The header is `bytes` long and little-endian. Needs no privilege. */
@@ -104,8 +119,10 @@ export function setVirtioHeader(fd: number, bytes: number): void {
   ioctl(fd, TUNSETVNETLE, word);
 }
 
-/** The calls on a tap in use, for those who are handed them. Each returns 0, or minus the errno. */
+/** The calls on a tap in use, for those who are handed them. They return 0 or a length, or minus the errno. */
 export interface TapCalls {
+  readonly readFrame: typeof readFrame;
+  readonly writeFrame: typeof writeFrame;
   /** What the reader takes from now on: TUN_F_ bits, for all queues of the tap. */
   setOffload(fd: number, flags: number): number;
   /** Whether the kernel steers frames to this queue of a multi-queue tap. What waits in it is dropped. */
@@ -125,6 +142,8 @@ const outcome = (run: () => void): number => {
 };
 
 export const tapCalls: TapCalls = {
+  readFrame,
+  writeFrame,
   setOffload: (fd, flags) => outcome(() => ioctl(fd, TUNSETOFFLOAD, flags)),
   setAttached: (fd, attached) =>
     outcome(() => {

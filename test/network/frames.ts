@@ -10,14 +10,15 @@ export function plainFrame(
   mark = 0,
   to: readonly number[] = broadcast,
 ): Uint8Array {
-  const frame = Uint8Array.from({ length }, (_, i) => (i * 7 + mark) & 0xff);
+  const frame = new Uint8Array(length);
+  for (let i = 0; i < length; i++) frame[i] = i * 7 + mark;
   frame.set([...to, ...hostMac, 0x88, 0xb5]);
   return frame;
 }
 
 /** Bytes that repeat only after 251. */
 export const pattern = (length: number, from = 0): Uint8Array =>
-  Uint8Array.from({ length }, (_, i) => (i + from) % 251);
+  new Uint8Array(length).map((_, i) => (i + from) % 251);
 
 /** The Internet checksum's sum, without the complement. */
 function sum(bytes: Uint8Array, start = 0): number {

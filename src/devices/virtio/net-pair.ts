@@ -4,6 +4,7 @@
  */
 import { Epoll } from "../../ffi/epoll.ts";
 import type { BackendHost } from "./backend.ts";
+import { ReceiveMemory } from "./net-chains.ts";
 import { NetReceiver, type ReceiveParts } from "./net-receive.ts";
 import { NetTransmitter, Pause, type TransmitParts } from "./net-transmit.ts";
 import type { Virtqueue } from "./queue.ts";
@@ -51,6 +52,7 @@ const [watched, running, full, more] = [0, 1, 2, 3];
 
 export class TapPair implements QueuePair {
   private readonly state = new Uint32Array(4);
+  private readonly memory = new ReceiveMemory();
   private readonly receivers: (NetReceiver | undefined)[] = [undefined];
   private readonly transmitters: (NetTransmitter | undefined)[] = [undefined];
 
@@ -60,8 +62,8 @@ export class TapPair implements QueuePair {
   ) {}
 
   start({ receive, transmit, mergeable }: PairQueues): void {
-    const { fd, parts } = this;
-    this.receivers[0] = new NetReceiver(fd, receive, mergeable, parts.receive);
+    const { fd, parts, memory } = this;
+    this.receivers[0] = new NetReceiver(fd, receive, mergeable, parts.receive, memory);
     this.transmitters[0] = new NetTransmitter(fd, transmit, parts.transmit);
   }
 

@@ -3,22 +3,20 @@
  * by one writev(2) from guest pages to a tap's queue. The kernel checks the header. A frame that it refuses, or that the
  * interface does not take because it is down, is dropped, as on a wire.
  */
-import type { writeVector } from "../../ffi/file-vector.ts";
 import { Errno } from "../../ffi/libc.ts";
+import type { TapCalls } from "../../ffi/tap.ts";
 import { headerBytes, txBytes, txDropped, txFrames } from "./net-config.ts";
 import type { Virtqueue } from "./queue.ts";
 import type { RateLimiter } from "./rate-limiter.ts";
 
 /** Frames of a turn, after which it is another's. */
 const turnFrames = 128;
-/** writev(2), which has neither offset nor flags. */
-const noOffset = -1;
 
 /** What the queues of a device have in common. */
 export interface TransmitParts {
   readonly limiter: RateLimiter;
   readonly counters: Float64Array;
-  readonly write: typeof writeVector;
+  readonly write: TapCalls["writeFrame"];
   /** The tap is no more. */
   lost(): void;
 }
@@ -85,7 +83,7 @@ export class NetTransmitter {
   private send(length: number): boolean {
     const { fd, parts } = this;
     const { chain } = this.queue;
-    const result = parts.write(fd, chain.iovecAddress(0), chain.readable, noOffset, 0);
+    const result = parts.write(fd, chain.iovecAddress(0), chain.readable);
     if (result === -Errno.EAGAIN) return false;
     parts.limiter.spend(length);
     if (result >= 0) {

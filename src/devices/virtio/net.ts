@@ -5,7 +5,6 @@
 import { armTimerfd, createTimerfd, Epoll } from "../../ffi/epoll.ts";
 import { drainEventfd } from "../../ffi/eventfd.ts";
 import { close } from "../../ffi/file.ts";
-import { readVector, writeVector } from "../../ffi/file-vector.ts";
 import { ioctl } from "../../ffi/ioctl.ts";
 import { errnoName } from "../../ffi/libc.ts";
 import { type TapCalls, tapCalls } from "../../ffi/tap.ts";
@@ -29,12 +28,10 @@ const [usable, inUse, gone, started, accepted] = [0, 1, 2, 3, 4];
 
 /** What is called of the kernel, for those who listen. */
 export interface NetCalls extends TapCalls {
-  readonly readVector: typeof readVector;
-  readonly writeVector: typeof writeVector;
   /** ioctl(2) on vhost-net. */
   readonly vhost: VhostCall;
 }
-const netCalls: NetCalls = { ...tapCalls, readVector, writeVector, vhost: ioctl };
+const netCalls: NetCalls = { ...tapCalls, vhost: ioctl };
 
 export class NetBackend implements Backend, ControlTarget, PairParts {
   readonly filter = new NetFilter();
@@ -64,11 +61,11 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
       new RateLimiter(limit, host, () => this.guarded(() => this.pairs.forEach(resume)));
     const { filter } = this;
     this.receive = {
-      ...{ filter, counters, lost, read: calls.readVector },
+      ...{ filter, counters, lost, read: calls.readFrame },
       limiter: limiter(spec.receiveLimit, (pair) => pair.receive()),
     };
     this.transmit = {
-      ...{ counters, lost, write: calls.writeVector },
+      ...{ counters, lost, write: calls.writeFrame },
       limiter: limiter(spec.transmitLimit, (pair) => pair.transmit()),
     };
     this.present = new Uint8Array(spec.taps.length + 1);
@@ -115,7 +112,7 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     }
     for (let index = 0; index < state[inUse]!; index++) {
       if (this.present[index] === 0) continue;
-      discardFrames(this.spec.taps[index]!, this.calls.readVector);
+      discardFrames(this.spec.taps[index]!, this.calls.readFrame);
       this.pairs[index]!.run();
     }
   }

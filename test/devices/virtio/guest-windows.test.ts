@@ -40,6 +40,8 @@ test("a value on the seam of two windows reads as it was written", () => {
     for (let i = 0; i < 4; i++) windows.setUint8(address + i, 0x10 + i);
 
     expect(windows.getUint32(address)).toBe(0x13121110);
+    windows.setUint16(address + 1, 0xbbaa);
+    expect(windows.getUint32(address)).toBe(0x13bbaa10);
   }
 });
 
@@ -69,6 +71,7 @@ test("a window holds every range of up to its span, and no longer ones", () => {
 test("a byte outside RAM is an error of the caller's", () => {
   expect(() => windows.getUint8(low.length)).toThrow(RangeError);
   expect(() => windows.setUint8(-1, 0)).toThrow(RangeError);
+  expect(() => windows.setUint16(low.length - 1, 0)).toThrow(RangeError);
   expect(() => windows.getUint32(low.length - 3)).toThrow(RangeError);
 });
 

@@ -1,10 +1,13 @@
 import { afterAll, afterEach, describe, expect, test } from "bun:test";
 import { GuestFault } from "../../../src/devices/virtio/guest-fault.ts";
+import { close, truncate } from "../../../src/ffi/file.ts";
+import { MapFlag, memfd, mmap, munmap, Prot } from "../../../src/ffi/memory.ts";
 import { plainFrame } from "../../network/frames.ts";
 import { NetRig, type RigOptions, TapHome } from "./net-rig.ts";
 
 const MRG_RXBUF = 1 << 15;
 const CTRL_VQ = 1 << 17;
+const CTRL_RX = 1 << 18;
 /** Neither offloads nor merged buffers. */
 const simple = CTRL_VQ;
 const merging = CTRL_VQ | MRG_RXBUF;
@@ -298,6 +301,42 @@ test("buffers of many segments come one after another", () => {
   rig.settle();
 
   expect(frames()).toEqual([plainFrame(1100, 0), plainFrame(1100, 1)]);
+});
+
+test("memory with nothing behind it takes no frame, and hurts nobody", () => {
+  // persistent memory whose file was cut short: an access by the processor is a SIGBUS
+  const fd = memfd("chv-test-net", false);
+  truncate(fd, 8192);
+  const hostAddress = mmap(0, 8192, Prot.read | Prot.write, MapFlag.shared, fd);
+  truncate(fd, 0);
+  const start = 0x1_0000_0000;
+  open({ persistent: { start, length: 8192, hostAddress }, features: merging + CTRL_RX });
+  const offer = (...lengths: number[]) =>
+    rig.drivers[0]!.offer(
+      lengths.map((length, i) => ({ address: start + 4 * i, length, write: true })),
+    );
+  offer(2000);
+  rig.host.send(plainFrame(60, 1));
+  rig.backend.kicked(0);
+  rig.settle();
+  expect(rig.drivers[0]!.collect()).toEqual([]);
+
+  // what does not fit at first goes there, and the MAC is looked for there
+  rig.backend.stop();
+  rig.start();
+  rig.command(0, 0, 0);
+  rig.post([[400]]);
+  rig.host.send(plainFrame(1500, 2));
+  rig.settle();
+  for (let i = 0; i < 3; i++) offer(5, 6, 500);
+  rig.backend.kicked(0);
+  rig.host.send(plainFrame(60, 3));
+  rig.settle();
+
+  expect(rig.drivers[0]!.collect().length).toBeGreaterThan(1);
+  rig.backend.stop();
+  munmap(hostAddress, 8192);
+  close(fd);
 });
 
 test("a tap that is deleted pulls the cable, once", () => {

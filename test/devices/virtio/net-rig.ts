@@ -1,5 +1,6 @@
 /** A network device of a test: the backend under test on a real tap, and a driver's half for each queue. */
 import type { BackendHost } from "../../../src/devices/virtio/backend.ts";
+import { GuestWindows, type RamRange } from "../../../src/devices/virtio/guest-windows.ts";
 import { NetBackend, type NetCalls } from "../../../src/devices/virtio/net.ts";
 import {
   NetCounters,
@@ -9,10 +10,16 @@ import {
 } from "../../../src/devices/virtio/net-config.ts";
 import { Virtqueue } from "../../../src/devices/virtio/queue.ts";
 import { close } from "../../../src/ffi/file.ts";
-import { readVector, writeVector } from "../../../src/ffi/file-vector.ts";
 import { bringUp } from "../../../src/ffi/interface.ts";
 import { ioctl } from "../../../src/ffi/ioctl.ts";
-import { attachTap, openTun, setVirtioHeader, tapCalls } from "../../../src/ffi/tap.ts";
+import {
+  attachTap,
+  openTun,
+  readFrame,
+  setVirtioHeader,
+  tapCalls,
+  writeFrame,
+} from "../../../src/ffi/tap.ts";
 import { NetworkNamespace, PacketSocket } from "../../network/namespace.ts";
 import { type Buffer as Buf, Driver } from "./driver.ts";
 import { FakeRam } from "./fake-ram.ts";
@@ -67,6 +74,8 @@ export interface RigOptions extends Partial<Omit<NetSpec, "taps" | "vhosts">> {
   readonly features?: number;
   readonly eventIndex?: boolean;
   readonly calls?: Partial<NetCalls>;
+  /** Memory beside the rig's RAM that buffers may lie in. */
+  readonly persistent?: RamRange;
   /** Descriptors of vhost-net, an eventfd a queue for its kicks, and what interrupts for each queue. */
   readonly vhosts?: readonly number[];
   readonly kickFds?: readonly number[];
@@ -87,6 +96,7 @@ export class NetRig implements BackendHost {
   readonly namespace: NetworkNamespace;
   readonly worker = new TestWorker();
   readonly ram = new FakeRam([{ start: 0, length: ramBytes }]);
+  readonly windows: GuestWindows;
   readonly spec: NetSpec;
   readonly backend: NetBackend;
   readonly config: Uint8Array;
@@ -109,7 +119,8 @@ export class NetRig implements BackendHost {
 
   constructor(options: RigOptions = {}) {
     const { home, pairs = 1, features, eventIndex = false, calls = {}, ...others } = options;
-    const { idle = false, kickFds = [], callFds = [], ...rest } = others;
+    const { idle = false, kickFds = [], callFds = [], persistent, ...rest } = others;
+    this.windows = persistent ? new GuestWindows(this.ram.regions, [persistent]) : this.ram.windows;
     this.#callFds = callFds;
     this.home = home ?? new TapHome();
     this.#ownHome = home === undefined;
@@ -128,7 +139,7 @@ export class NetRig implements BackendHost {
     this.config = new Uint8Array(new SharedArrayBuffer(initial.length));
     this.config.set(initial);
     const recorded = {
-      ...{ readVector, writeVector, vhost: ioctl },
+      ...{ readFrame, writeFrame, vhost: ioctl },
       setOffload: (fd: number, flags: number) => {
         this.told.push(`offload ${flags}`);
         return tapCalls.setOffload(fd, flags);
@@ -156,7 +167,7 @@ export class NetRig implements BackendHost {
       const call = () => this.call(i);
       const options = { indirect: true, eventIndex: this.#eventIndex, call };
       this.drivers.push(driver);
-      this.queues.push(new Virtqueue(this.ram.windows, driver.layout, options));
+      this.queues.push(new Virtqueue(this.windows, driver.layout, options));
       this.calls[i] = 0;
     }
     const enabled = this.queues.map((queue, i) => (without.includes(i) ? undefined : queue));

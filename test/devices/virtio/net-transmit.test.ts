@@ -1,5 +1,5 @@
 import { afterAll, afterEach, describe, expect, test } from "bun:test";
-import { writeVector } from "../../../src/ffi/file-vector.ts";
+import { writeFrame } from "../../../src/ffi/tap.ts";
 import { plainFrame } from "../../network/frames.ts";
 import { headerBytes, NetRig, type RigOptions, TapHome } from "./net-rig.ts";
 
@@ -94,8 +94,8 @@ describe("a tap that takes no more", () => {
   /** The first `refusals` writes are refused. */
   const refusing = (refusals: number, error: number) => {
     let left = refusals;
-    const refuse: typeof writeVector = (...args) => (left-- > 0 ? -error : writeVector(...args));
-    return { writeVector: refuse };
+    const refuse: typeof writeFrame = (...args) => (left-- > 0 ? -error : writeFrame(...args));
+    return { writeFrame: refuse };
   };
 
   test("is waited for, and frames keep their order", () => {
