@@ -95,8 +95,8 @@ export class ByteRing implements ByteSource {
   }
 
   /**
-   * What was written since a position (0 is the beginning), taken or not, the position to go on from, and how many bytes
-   * others have come over meanwhile. For somebody who only looks.
+   * What was written since a position (0 is the beginning), taken or not, the position to go on from, and how many
+   * bytes others have come over meanwhile. For somebody who only looks.
    */
   since(position: number): { bytes: Uint8Array; position: number; lost: number } {
     const written = Atomics.load(this.#header, writtenIndex);

@@ -235,6 +235,16 @@ export const KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK = 2n;
 
 export const MpState = { runnable: 0, uninitialized: 1 } as const;
 
+/** The VM's clock, in ns; `flags` says what else is valid. */
+export const KvmClockData = struct("kvm_clock_data", 48, {
+  clock: u64,
+  flags: u32,
+  pad0: u32,
+  realtime: u64,
+  host_tsc: u64,
+  pad: bytes(16),
+});
+
 export const KVM_GET_API_VERSION = io("KVM_GET_API_VERSION", KVMIO, 0x00);
 export const KVM_CREATE_VM = io("KVM_CREATE_VM", KVMIO, 0x01);
 export const KVM_GET_MSR_INDEX_LIST = iowr("KVM_GET_MSR_INDEX_LIST", KVMIO, 0x02, KvmMsrList);
@@ -253,6 +263,8 @@ export const KVM_SET_IDENTITY_MAP_ADDR = iow("KVM_SET_IDENTITY_MAP_ADDR", KVMIO,
 export const KVM_SET_GSI_ROUTING = iow("KVM_SET_GSI_ROUTING", KVMIO, 0x6a, KvmIrqRouting);
 export const KVM_IRQFD = iow("KVM_IRQFD", KVMIO, 0x76, KvmIrqfd);
 export const KVM_IOEVENTFD = iow("KVM_IOEVENTFD", KVMIO, 0x79, KvmIoeventfd);
+export const KVM_SET_CLOCK = iow("KVM_SET_CLOCK", KVMIO, 0x7b, KvmClockData);
+export const KVM_GET_CLOCK = ior("KVM_GET_CLOCK", KVMIO, 0x7c, KvmClockData);
 export const KVM_RUN = io("KVM_RUN", KVMIO, 0x80);
 export const KVM_GET_REGS = ior("KVM_GET_REGS", KVMIO, 0x81, KvmRegs);
 export const KVM_SET_REGS = iow("KVM_SET_REGS", KVMIO, 0x82, KvmRegs);
@@ -272,6 +284,7 @@ export const KVM_GET_VCPU_EVENTS = ior("KVM_GET_VCPU_EVENTS", KVMIO, 0x9f, KvmVc
 export const KVM_SET_VCPU_EVENTS = iow("KVM_SET_VCPU_EVENTS", KVMIO, 0xa0, KvmVcpuEvents);
 export const KVM_GET_DEBUGREGS = ior("KVM_GET_DEBUGREGS", KVMIO, 0xa1, KvmDebugregs);
 export const KVM_SET_DEBUGREGS = iow("KVM_SET_DEBUGREGS", KVMIO, 0xa2, KvmDebugregs);
+export const KVM_KVMCLOCK_CTRL = io("KVM_KVMCLOCK_CTRL", KVMIO, 0xad);
 export const KVM_ENABLE_CAP = iow("KVM_ENABLE_CAP", KVMIO, 0xa3, KvmEnableCap);
 export const KVM_GET_XSAVE = ior("KVM_GET_XSAVE", KVMIO, 0xa4, KvmXsave);
 export const KVM_SET_XSAVE = iow("KVM_SET_XSAVE", KVMIO, 0xa5, KvmXsave);

@@ -95,21 +95,34 @@ class IoThread {
     for (;;) {
       const asked = this.control.asked;
       if (asked !== Ask.park) return asked === Ask.run;
+      this.#hold();
       this.control.say(ThreadState.parked);
       this.#parked.wait(-1);
       drainEventfd(this.#wakeFd);
     }
   }
 
+  /** What is in flight ends; nothing begins until the worker runs again. */
+  #hold(): void {
+    for (const device of this.#virtio) device.hold();
+    while (this.#virtio.some((device) => !device.atRest)) this.#turn();
+  }
+
+  /** Waits for something to do, and does it. */
+  #turn(): void {
+    const count = this.#epoll.wait(-1);
+    for (let i = 0; i < count; i++) {
+      this.#handle(this.#epoll.tokenAt(i), this.#epoll.eventsAt(i));
+    }
+  }
+
   #serve(): void {
+    for (const device of this.#virtio) device.release();
     for (const device of this.#virtio) device.settle();
     this.#console?.pump(); // what was said before this thread was there
     for (let round = 0; this.control.asked === Ask.run; round++) {
       if (round % roundsPerCollection === 0 && this.#virtio.length > 0) Bun.gc(true);
-      const count = this.#epoll.wait(-1);
-      for (let i = 0; i < count; i++) {
-        this.#handle(this.#epoll.tokenAt(i), this.#epoll.eventsAt(i));
-      }
+      this.#turn();
     }
   }
 

@@ -10,17 +10,17 @@ import type { Watchdog } from "../devices/legacy/watchdog.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import { createTimerfd } from "../ffi/epoll.ts";
 import { createEventfd } from "../ffi/eventfd.ts";
-import { signalMsi } from "../ffi/kvm.ts";
+import { continueClock, readClock, signalMsi } from "../ffi/kvm.ts";
 import { type Board, buildBoard, locked, stateBytes } from "./board.ts";
 import { type BootPlan, openInput, prepareBoot } from "./boot.ts";
 import type { BootConfig } from "./config/vm.ts";
 import { Consoles, type PtyPath } from "./console/consoles.ts";
 import { lastLines } from "./console/last-lines.ts";
-import { apicId } from "./cpuid.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { openHostKvm } from "./kvm-host.ts";
 import { filesOf, type MemoryFile, withReason } from "./memory-files.ts";
 import { Owned } from "./owned.ts";
+import { quiesce } from "./quiesce.ts";
 import { createBacking } from "./ram-backing.ts";
 import { type ConsoleSpec, type MachineSpec, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
@@ -30,10 +30,7 @@ import { openDevices } from "./virtio/devices.ts";
 import { attachPersistent } from "./virtio/persistent.ts";
 import { plugInto } from "./virtio/plug.ts";
 import { freeSlot, ownWorkers } from "./virtio/spec.ts";
-import { createVirtualMachine, topologyOf, type VirtualMachine } from "./virtual-machine.ts";
-
-/** How long a reset waits for disks that answer slowly. */
-const quiesceMs = 30_000;
+import { createVirtualMachine, possibleCpus, type VirtualMachine } from "./virtual-machine.ts";
 
 const msiToAll = 0xfeef_f000;
 const deliverNmi = 0x400;
@@ -59,6 +56,8 @@ export class Machine {
   readonly #consoles = new Consoles(this.#owned);
   readonly vcpus: number;
   #state: MachineState = "created";
+  /** What the guest's clock showed when it was paused. */
+  #clock: bigint | undefined;
   /** Lifecycle steps run one after another. */
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -129,7 +128,7 @@ export class Machine {
         cmdline: config.payload.cmdline ?? "",
         entry: config.payload.kernel_entry,
         memory,
-        cpus: cpusOf(config),
+        cpus: possibleCpus(config.cpus),
         serial: serial !== undefined,
         watchdog: config.watchdog,
         virtioMmio: virtioMmio ?? [],
@@ -152,11 +151,19 @@ export class Machine {
     this.#state = "running";
   }
 
-  /** Stops the vCPUs; resolves when all stand still, with every access complete. */
+  /** Stops vCPUs and I/O; resolves when all stand still, with every access complete and no request in flight. */
   pause(): Promise<void> {
     return this.#step(async () => {
       if (this.#state !== "running") return;
       await this.#threads.parkVcpus();
+      try {
+        await this.#threads.parkIo();
+      } catch (error) {
+        this.#threads.runIo();
+        this.#threads.runVcpus();
+        throw error;
+      }
+      this.#clock = readClock(this.#vm.fd);
       this.#withWatchdog((watchdog) => watchdog.pause());
       this.#state = "paused";
     });
@@ -165,6 +172,8 @@ export class Machine {
   resume(): Promise<void> {
     return this.#step(async () => {
       if (this.#state !== "paused") return;
+      if (this.#clock !== undefined) continueClock(this.#vm.fd, this.#vm.vcpus, this.#clock);
+      this.#threads.runIo();
       this.#withWatchdog((watchdog) => watchdog.resume());
       this.#threads.runVcpus();
       this.#state = "running";
@@ -179,7 +188,8 @@ export class Machine {
       if (this.#state === "stopped") return;
       await this.#threads.parkVcpus();
       stopped();
-      await this.#quiesce();
+      this.#threads.runIo(); // a machine that is paused ends what it has in hand
+      await quiesce(this.#board.virtio, this.#threads);
       this.#plan.memory.discard();
       this.#board.reset();
       this.#vm.reset();
@@ -210,7 +220,8 @@ export class Machine {
   async #standStill(): Promise<void> {
     try {
       await this.#threads.parkVcpus();
-      await this.#quiesce();
+      this.#threads.runIo();
+      await quiesce(this.#board.virtio, this.#threads);
     } catch (error) {
       this.listener.onNote(String(error));
     }
@@ -263,19 +274,6 @@ export class Machine {
     this.#consoles.restore();
   }
 
-  /** Resolves when no backend touches guest memory any more. */
-  async #quiesce(): Promise<void> {
-    const until = Date.now() + quiesceMs;
-    for (const { device, lock, spec } of this.#board.virtio) {
-      locked(lock, () => device.transport.writeStatus(0));
-      while (!device.transport.handOver.settled) {
-        if (this.#threads.failed) throw new Error(`${spec.id} has requests in flight for ever`);
-        if (Date.now() > until) throw new Error(`${spec.id} still has requests in flight`);
-        await Bun.sleep(1);
-      }
-    }
-  }
-
   #load(): void {
     const boot = prepareBoot(this.#plan);
     for (const note of boot.notes) this.listener.onNote(note);
@@ -317,13 +315,4 @@ function lostEvents(count: number): MachineEvent {
   const text = `${count} events were lost`;
   const { main: source } = ThreadNumber;
   return { kind: EventKind.log, source, timeNs: monotonicNs(), a: LogLevel.warn, b: 0, text };
-}
-
-/** Every vCPU that the machine can have; those present at boot are enabled. */
-function cpusOf(config: BootConfig): BootPlan["cpus"] {
-  const topology = topologyOf(config.cpus);
-  return Array.from({ length: config.cpus.max_vcpus }, (_, index) => ({
-    apicId: apicId(index, topology),
-    enabled: index < config.cpus.boot_vcpus,
-  }));
 }

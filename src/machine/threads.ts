@@ -107,6 +107,16 @@ export class MachineThreads {
     await this.#all(this.#vcpus, [ThreadState.parked], "stop");
   }
 
+  /** Resolves when every I/O worker stands still with nothing in flight. The vCPUs must. */
+  async parkIo(): Promise<void> {
+    for (const io of this.#io) ask(io, Ask.park);
+    await this.#all(this.#io, [ThreadState.parked], "stop");
+  }
+
+  runIo(): void {
+    for (const io of this.#io) ask(io, Ask.run);
+  }
+
   /**
    * Resolves when every thread has said that it is out and holds nothing. The vCPUs first: what they said last is still
    * in the rings when the I/O worker takes its leave. Those who do chores for it last.

@@ -49,6 +49,15 @@ export function topologyOf(cpus: Cpus): Topology {
   };
 }
 
+/** Every vCPU that a machine can have; those present at boot are enabled. */
+export function possibleCpus(cpus: Cpus): { apicId: number; enabled: boolean }[] {
+  const topology = topologyOf(cpus);
+  return Array.from({ length: cpus.max_vcpus }, (_, index) => ({
+    apicId: apicId(index, topology),
+    enabled: index < cpus.boot_vcpus,
+  }));
+}
+
 /** What KVM has none left of, or does not let this process have. */
 function fromKvm(create: () => number): number {
   try {

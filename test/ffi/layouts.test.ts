@@ -18,7 +18,15 @@ import * as vhost from "../../src/ffi/vhost-abi.ts";
 
 const headers = [
   ...["stddef", "stdio", "fcntl", "poll", "signal", "termios", "time", "unistd"],
-  ...["sys/epoll", "sys/eventfd", "sys/mman", "sys/prctl", "sys/socket", "sys/syscall"],
+  ...[
+    "sys/epoll",
+    "sys/eventfd",
+    "sys/ioctl",
+    "sys/mman",
+    "sys/prctl",
+    "sys/socket",
+    "sys/syscall",
+  ],
   ...["sys/timerfd", "sys/un", "linux/kvm"],
   ...["sys/uio", "linux/falloc", "linux/fs", "linux/io_uring"],
   ...["linux/if", "linux/if_arp", "linux/if_tun", "linux/sockios", "linux/vhost"],
@@ -81,7 +89,7 @@ claims.set("KVM_MP_STATE_RUNNABLE", abi.MpState.runnable);
 claims.set("KVM_MP_STATE_UNINITIALIZED", abi.MpState.uninitialized);
 
 for (const [name, value] of Object.entries(Prot)) {
-  claims.set(`PROT_${name.toUpperCase()}`, value);
+  claims.set(name === "execute" ? "PROT_EXEC" : `PROT_${name.toUpperCase()}`, value);
 }
 for (const [name, value] of Object.entries(MapFlag)) {
   claims.set(`MAP_${name.toUpperCase()}`, value);
@@ -152,13 +160,15 @@ for (const [name, value] of Object.entries({
 const work = mkdtempSync(join(tmpdir(), "chv-layouts-"));
 afterAll(() => rmSync(work, { recursive: true }));
 
+/** What Debian 12's headers do not have yet: linux/kvm.h of 6.8. */
+const newer = ["#ifndef KVM_EXIT_MEMORY_FAULT", "#define KVM_EXIT_MEMORY_FAULT 39", "#endif"];
+
 /** The C compiler's numbers for a list of expressions. */
 function compile(expressions: readonly string[]): number[] {
   const lines = expressions.map((text) => `  printf("%lld\\n", (long long)(${text}));`);
   const includes = headers.map((name) => `#include <${name}.h>`);
-  const program = ["#define _GNU_SOURCE", ...includes, "int main(void) {", ...lines, "}"].join(
-    "\n",
-  );
+  const start = ["#define _GNU_SOURCE", ...includes, ...newer, "int main(void) {"];
+  const program = [...start, ...lines, "}"].join("\n");
   const [source, binary] = [join(work, "layouts.c"), join(work, "layouts")];
   writeFileSync(source, program);
   const built = Bun.spawnSync(["gcc", "-w", "-O0", "-o", binary, source]);

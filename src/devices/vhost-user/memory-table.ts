@@ -1,7 +1,7 @@
 /**
  * The front end's memory, as its table says: pieces of files, mapped here in the order of their guest addresses, so
- * that pieces which touch there touch here as well and a buffer may run across them. Rings are named by the front end's own
- * addresses ("user addresses"), all else by guest-physical ones.
+ * that pieces which touch there touch here as well and a buffer may run across them. Rings are named by the front
+ * end's own addresses ("user addresses"), all else by guest-physical ones.
  */
 import { fstatSync } from "node:fs";
 import { close } from "../../ffi/file.ts";

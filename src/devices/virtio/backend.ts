@@ -13,8 +13,9 @@ export interface BackendHost {
   /** Queue `index` has used buffers, and the driver asked to be told (`Virtqueue.needsCall`). Once for a batch. */
   call(index: number): void;
   /**
-   * The eventfd that does what `call(index)` does, for who writes to it without us (the kernel, another process); undefined
-   * where there is none: the driver has no vector, or the transport none to give. As it is now; ask when the driver is ready.
+   * The eventfd that does what `call(index)` does, for who writes to it without us (the kernel, another process);
+   * undefined where there is none: the driver has no vector, or the transport none to give. As it is now; ask when the
+   * driver is ready.
    */
   callFd?(index: number): number | undefined;
   /** The device's configuration space has changed: the guest is told. */

@@ -1,6 +1,7 @@
 /**
- * The control queue's commands (virtio 1.2 section 5.1.6.5): class, command, data; one byte of the device's says whether
- * it was done. A command of a feature that the driver did not accept is refused, and so is one of another length.
+ * The control queue's commands (virtio 1.2 section 5.1.6.5): class, command, data; one byte of the device's says
+ * whether it was done. A command of a feature that the driver did not accept is refused, and so is one of another
+ * length.
  */
 import { macBytes, NetAck, NetControl, NetFeature } from "./net-config.ts";
 import { macNumber, type NetFilter, tableRoom } from "./net-filter.ts";

@@ -1,4 +1,6 @@
-/** Offloads of what a guest receives: feature bits of virtio, and what they are to a tap (virtio 1.2 section 5.1.6.3). */
+/**
+ * Offloads of what a guest receives: feature bits of virtio, and what they are to a tap (virtio 1.2 section 5.1.6.3).
+ */
 import { TUN_F_CSUM, TUN_F_TSO_ECN, TUN_F_TSO4, TUN_F_TSO6, TUN_F_UFO } from "../../ffi/net-abi.ts";
 import { NetFeature } from "./net-config.ts";
 

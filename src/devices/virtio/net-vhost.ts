@@ -1,7 +1,7 @@
 /**
- * A pair of queues that the kernel serves (vhost-net): it waits on the driver's kicks, moves frames between guest memory
- * and the tap in a thread of its own, and tells the driver through the vector's eventfd. Where the driver has no vector,
- * the worker passes on what the kernel tells.
+ * A pair of queues that the kernel serves (vhost-net): it waits on the driver's kicks, moves frames between guest
+ * memory and the tap in a thread of its own, and tells the driver through the vector's eventfd. Where the driver has no
+ * vector, the worker passes on what the kernel tells.
  */
 import { Epoll } from "../../ffi/epoll.ts";
 import { createEventfd, drainEventfd, signalEventfd } from "../../ffi/eventfd.ts";

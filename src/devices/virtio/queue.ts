@@ -132,7 +132,9 @@ export class Virtqueue {
     return head;
   }
 
-  /** The last `count` chains were not taken after all, and come again. None of them, nor any later one, was completed. */
+  /**
+   * The last `count` chains were not taken after all, and come again. None of them, nor any later one, was completed.
+   */
   putBack(count: number): void {
     const { inFlight, state } = this;
     if (inFlight === undefined) state[availNext]! -= count;

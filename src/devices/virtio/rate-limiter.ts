@@ -1,8 +1,8 @@
 /**
  * Rate limits as token buckets: one of bytes, one of operations, each optional. A full bucket lets `size` tokens
- * through at once, and refills evenly in `refillMs`; `oneTimeBurst` further tokens are there at the start and never come
- * again. An operation of more bytes than the bucket holds goes when the bucket is full, and leaves a debt: so the rate
- * holds whatever the sizes are.
+ * through at once, and refills evenly in `refillMs`; `oneTimeBurst` further tokens are there at the start and never
+ * come again. An operation of more bytes than the bucket holds goes when the bucket is full, and leaves a debt: so the
+ * rate holds whatever the sizes are.
  */
 import { monotonicNs } from "../../ffi/clock.ts";
 import { armTimerfd, createTimerfd, Epoll } from "../../ffi/epoll.ts";

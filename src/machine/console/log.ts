@@ -1,7 +1,7 @@
 /**
- * What a console has said, as the main thread keeps it: the last MiB of bytes, those who follow, and its lines. It reads
- * the ring between the device and its worker, which keeps its bytes until others come over them; what was written faster
- * than anybody looked is counted as lost.
+ * What a console has said, as the main thread keeps it: the last MiB of bytes, those who follow, and its lines. It
+ * reads the ring between the device and its worker, which keeps its bytes until others come over them; what was written
+ * faster than anybody looked is counted as lost.
  */
 import { ByteRing } from "../../bus/byte-ring.ts";
 import type { ConsoleSpec } from "../spec.ts";

@@ -39,6 +39,10 @@ export class VirtioDeviceHost implements BackendHost {
   readonly #own: readonly number[];
   readonly #counters: Float64Array;
   #running = false;
+  /** The worker is parked, or about to be: the backend stands still, and goes on where it was. */
+  #held = false;
+  /** The queues that the backend works, and where it left them while it is held. */
+  #working: readonly (Virtqueue | undefined)[] = [];
   /** The backend has been asked to stand still, for this request. */
   #stopping = false;
 
@@ -70,6 +74,7 @@ export class VirtioDeviceHost implements BackendHost {
 
   /** Does what the transport wants, if it wants something else than before. */
   settle(): void {
+    if (this.#held) return;
     if (this.#handOver.hasReached(this.share) || this.#stopping) return;
     if (this.#running) this.#stop();
     else this.#follow();
@@ -87,6 +92,7 @@ export class VirtioDeviceHost implements BackendHost {
     this.#running = true;
     this.#guarded(() => {
       const { queues, features } = this.#takeQueues();
+      this.#working = queues;
       this.#backend.start(queues, features);
       for (const index of queues.keys()) if (queues[index]) this.#backend.kicked(index);
     });
@@ -96,11 +102,33 @@ export class VirtioDeviceHost implements BackendHost {
     this.#stopping = true;
     const stopped = () => {
       if (!this.#stopping) return;
-      this.#running = false;
       this.#stopping = false;
+      if (this.#held) return;
+      this.#running = false;
+      this.#working = [];
       this.#follow();
     };
     if (this.#backend.stop(stopped)) stopped();
+  }
+
+  /** The worker is to stand still: the backend ends what it has in hand; see `atRest`. */
+  hold(): void {
+    if (this.#held) return;
+    this.#held = true;
+    if (this.#running && !this.#stopping) this.#stop();
+  }
+
+  /** Nothing is in flight, and nothing begins until `release`. */
+  get atRest(): boolean {
+    return this.#held && !this.#stopping;
+  }
+
+  /** The worker goes on: so does the backend, with the chains that the driver has offered meanwhile. */
+  release(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    if (this.#running && !this.#handOver.broken) this.#start();
+    this.settle();
   }
 
   /** The queues that the driver has enabled, as its registers say now. */
@@ -126,7 +154,10 @@ export class VirtioDeviceHost implements BackendHost {
           device: queue.deviceHigh * highUnit + queue.deviceLow,
         };
         const call = () => this.call(index);
-        queues.push(new Virtqueue(this.windows, layout, { indirect, eventIndex, call }));
+        // what a backend that stands still has taken it has given back: it goes on where it was
+        const nextAvail = this.#working[index]?.nextUsed ?? 0;
+        const options = { indirect, eventIndex, call, nextAvail };
+        queues.push(new Virtqueue(this.windows, layout, options));
       }
     });
     return { queues, features };
@@ -134,7 +165,7 @@ export class VirtioDeviceHost implements BackendHost {
 
   #kicked(index: number, fd: number): void {
     drainEventfd(fd);
-    if (!this.#running || this.#stopping || this.#handOver.broken) return;
+    if (!this.#running || this.#held || this.#stopping || this.#handOver.broken) return;
     try {
       this.#backend.kicked(index);
     } catch (error) {

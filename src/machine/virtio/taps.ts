@@ -1,6 +1,6 @@
 /**
- * The taps behind a network interface: one that the user names, prepared or not, descriptors that were inherited, or one
- * that is made. A prepared tap is only asked what has to be known: a plain user may use it, and may not change it.
+ * The taps behind a network interface: one that the user names, prepared or not, descriptors that were inherited, or
+ * one that is made. A prepared tap is only asked what has to be known: a plain user may use it, and may not change it.
  */
 import { headerBytes } from "../../devices/virtio/net-config.ts";
 import { bringUp, isUp, macOf, mtuOf, setIpv4, setMac, setMtu } from "../../ffi/interface.ts";

@@ -1,5 +1,5 @@
 /** A device's hand-over between its registers and its backend: start, stop, kicks, and rings that are broken. */
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { EventRing } from "../../../src/bus/event-ring.ts";
 import { EventKind, LogLevel } from "../../../src/bus/events.ts";
 import { Lock } from "../../../src/bus/lock.ts";
@@ -227,6 +227,69 @@ test("started and reset between two looks, it never runs", () => {
   writeStatus(0);
   host.settle();
   expect([status(), backend.take()]).toEqual([0, []]);
+});
+
+describe("held while its worker is parked", () => {
+  test("a device stands still, kicks wait, and its queues go on where they were", () => {
+    run();
+    for (const head of [3, 1]) backend.queues[0]!.complete(head, 0);
+
+    host.hold();
+    signalEventfd(kickFds[0]!);
+    round();
+    expect([backend.take(), host.atRest]).toEqual([["stop"], true]);
+
+    host.release();
+    expect(backend.take()).toEqual([started, "kicked 0", "kicked 2"]);
+    expect(backend.queues.map((queue) => queue?.nextAvail)).toEqual([2, undefined, 0]);
+    expect(backend.queues[0]!.nextUsed).toBe(2);
+    expect(status()).toBe(15);
+  });
+
+  test("a device with requests in flight is at rest when the last has ended", () => {
+    run();
+    backend.busy = true;
+    host.hold();
+    expect([backend.take(), host.atRest]).toEqual([["stop"], false]);
+
+    backend.quiet!();
+    expect([backend.take(), host.atRest]).toEqual([[], true]);
+    host.release();
+    expect(backend.take()[0]).toBe(started);
+  });
+
+  test("a device that was being reset is reset afterwards", () => {
+    run();
+    backend.busy = true;
+    writeStatus(0);
+    host.settle();
+    host.hold();
+    backend.quiet!();
+    expect([backend.take(), host.atRest]).toEqual([["stop"], true]);
+
+    backend.busy = false;
+    host.release();
+    expect(status()).toBe(0);
+  });
+
+  test("a device without a driver has nothing to do, then or afterwards", () => {
+    host.hold();
+    expect(host.atRest).toBe(true);
+    bringUp();
+    host.settle();
+    expect(backend.take()).toEqual([]);
+
+    host.release();
+    expect(backend.take()).toEqual([started, "kicked 0", "kicked 2"]);
+  });
+
+  test("a broken device stays broken", () => {
+    bringUp(0x4000_0000);
+    host.settle();
+    host.hold();
+    host.release();
+    expect(status()).toBe(15 | needsReset);
+  });
 });
 
 /** The log lines so far. */
