@@ -205,20 +205,22 @@ export class NetRig implements BackendHost {
   /** Frames that the device has given to the driver. */
   received(pair = 0): Received[] {
     const frames: Received[] = [];
-    let bytes: number[] = [];
+    let pieces: Uint8Array[] = [];
     let lengths: number[] = [];
     let left = 0;
     for (const { head, written } of this.drivers[2 * pair]!.collect()) {
       const buffers = this.#posted.get(`${pair}/${head}`)!;
-      const all = buffers.flatMap(({ address, length }) => [...this.ram.bytes(address, length)]);
-      if (left === 0) left = (all[10] ?? 0) + (all[11] ?? 0) * 256;
-      bytes.push(...all.slice(0, written));
+      const all = Buffer.concat(
+        buffers.map(({ address, length }) => this.ram.bytes(address, length)),
+      );
+      if (left === 0) left = all.readUInt16LE(10);
+      pieces.push(all.subarray(0, written));
       lengths.push(written);
       if (--left > 0) continue;
-      const data = Uint8Array.from(bytes);
+      const data = Uint8Array.from(Buffer.concat(pieces));
       const header = new DataView(data.buffer, 0, headerBytes);
       frames.push({ header, frame: data.subarray(headerBytes), lengths });
-      [bytes, lengths] = [[], []];
+      [pieces, lengths] = [[], []];
     }
     if (left > 0) throw new Error("test: a frame without its end");
     return frames;
@@ -231,7 +233,7 @@ export class NetRig implements BackendHost {
     cut: readonly number[] = [],
     pair = 0,
   ): number {
-    const data = Uint8Array.of(...header, ...frame);
+    const data = Buffer.concat([header, frame]);
     const address = this.room(data.length);
     this.ram.bytes(address, data.length).set(data);
     const buffers: Buf[] = [];
