@@ -15,6 +15,7 @@ import {
   PmemConfig,
   VsockConfig,
 } from "../machine/config/devices.ts";
+import { size } from "../machine/config/field.ts";
 import type { ObjectSchema } from "../machine/config/shape.ts";
 import { complete, type VmConfig, VmConfigSchema } from "../machine/config/vm.ts";
 import { VmmError } from "../machine/vmm/errors.ts";
@@ -179,6 +180,14 @@ export const operations: Readonly<Record<string, Operation>> = {
       if (vmm.guest) throw hotPlug();
       return vmm.edit((config) => without(config, id));
     },
+  }),
+  "vm.resize-disk": operation({
+    ...{ method: "put", summary: "Make a raw disk larger" },
+    body: v.object({ id: v.string(), desired_size: size("Its new size in bytes", { min: 1 }) }),
+    run: ({ vmm }, { id, desired_size: bytes }) =>
+      vmm.withGuest("resize-disk", async ({ machine }) => {
+        if (!machine.resizeDisk(id, bytes)) throw new ApiError(404, `No disk has the id ${id}`);
+      }),
   }),
   "vm.counters": operation({
     ...{ method: "get", summary: "What each device has counted since the boot" },

@@ -29,6 +29,7 @@ import { readCounters } from "./virtio/counters.ts";
 import { openDevices } from "./virtio/devices.ts";
 import { attachPersistent } from "./virtio/persistent.ts";
 import { plugInto } from "./virtio/plug.ts";
+import { resizeDisk } from "./virtio/resize.ts";
 import { freeSlot, ownWorkers } from "./virtio/spec.ts";
 import { createVirtualMachine, possibleCpus, type VirtualMachine } from "./virtual-machine.ts";
 
@@ -236,6 +237,11 @@ export class Machine {
   counters(): Readonly<Record<string, Readonly<Record<string, number>>>> {
     const { virtio } = this.#board;
     return Object.fromEntries(virtio.map((device) => [device.spec.id, readCounters(device)]));
+  }
+
+  /** Gives a disk more room; see resizeDisk. */
+  resizeDisk(id: string, bytes: number): boolean {
+    return resizeDisk(this.#board.virtio, id, bytes);
   }
 
   /** The last lines that the guest has put out, by console ("serial"); those without any are left out. */

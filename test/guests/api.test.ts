@@ -1,77 +1,9 @@
 /** The API of a real chv, as a user drives it: with curl, on a guest that really runs. */
 import { describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { ApiProcess } from "./api.ts";
 import { buildGuest } from "./build.ts";
 import { chvCommand, guestTimeoutMs } from "./harness.ts";
-import { Follower } from "./process.ts";
-
-interface Answer {
-  readonly status: number;
-  readonly body: string;
-}
-
-class ApiProcess extends Follower {
-  constructor(
-    command: readonly string[],
-    readonly folder: string,
-  ) {
-    super(command, guestTimeoutMs);
-  }
-
-  get socket(): string {
-    return join(this.folder, "api.sock");
-  }
-
-  static async start(...more: string[]): Promise<ApiProcess> {
-    const folder = mkdtempSync(join(tmpdir(), "chv-api-"));
-    return ApiProcess.startIn(folder, ...more);
-  }
-
-  static async startIn(folder: string, ...more: string[]): Promise<ApiProcess> {
-    const socket = join(folder, "api.sock");
-    const command = [...(await chvCommand()), "--api-socket", socket, ...more];
-    const chv = new ApiProcess(command, folder);
-    await chv.answers();
-    return chv;
-  }
-
-  /** Resolves when a ping is answered, or when the process has ended. */
-  async answers(): Promise<void> {
-    let ended = false;
-    void this.ended().then(() => {
-      ended = true;
-    });
-    while (!ended && (await this.ask("GET", "vmm.ping")).status !== 200);
-  }
-
-  async ask(method: string, operation: string, body?: unknown): Promise<Answer> {
-    const data = body === undefined ? [] : ["-d", JSON.stringify(body)];
-    const curl = Bun.spawn(
-      [
-        ...["curl", "-s", "--max-time", "60", "-w", "\n%{http_code}", "-X", method],
-        ...["--unix-socket", this.socket, ...data, `http://localhost/api/v1/${operation}`],
-      ],
-      { stdout: "pipe", stderr: "ignore" },
-    );
-    const lines = (await new Response(curl.stdout).text()).split("\n");
-    return { status: Number(lines.at(-1)), body: lines.slice(0, -1).join("\n") };
-  }
-
-  async put(operation: string, body?: unknown): Promise<number> {
-    return (await this.ask("PUT", operation, body)).status;
-  }
-
-  async info(): Promise<{ state: string; config: Record<string, unknown> }> {
-    return JSON.parse((await this.ask("GET", "vm.info")).body);
-  }
-
-  override async [Symbol.asyncDispose](): Promise<void> {
-    await super[Symbol.asyncDispose]();
-    rmSync(this.folder, { recursive: true, force: true });
-  }
-}
 
 /** A guest that reads a port for ever, or `count` times. */
 async function machine(serial: object = { mode: "Null" }, count = 2 ** 40): Promise<object> {

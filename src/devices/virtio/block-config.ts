@@ -11,7 +11,7 @@ import type { RateLimiterSpec } from "./rate-limiter.ts";
 export interface BlockSpec {
   /** The open image; with `direct` it was opened with O_DIRECT. */
   readonly fd: number;
-  /** Capacity in units of 512 bytes. */
+  /** Capacity in units of 512 bytes, as it is at first: configuration space has what it grows to. */
   readonly sectors: number;
   readonly readonly: boolean;
   readonly direct: boolean;
@@ -156,6 +156,26 @@ export function blockConfig(spec: BlockSpec): Uint8Array {
   }
   return new Uint8Array(config.view.buffer);
 }
+
+/**
+ * Sets the capacity, in sectors, to a larger one. Byte by byte from the lowest on: who reads meanwhile sees a number
+ * that is never above it.
+ */
+export function growCapacity(config: Uint8Array, sectors: number): void {
+  const bytes = new VirtioBlkConfig();
+  bytes.capacity = sectors;
+  for (let at = 0; at < capacityBytes; at++) Atomics.store(config, at, bytes.view.getUint8(at));
+}
+
+/** The capacity in sectors, from configuration space in shared memory. */
+export function readCapacity(config: Uint8Array): number {
+  let sectors = 0;
+  for (let at = capacityBytes - 1; at >= 0; at--)
+    sectors = sectors * 256 + Atomics.load(config, at);
+  return sectors;
+}
+
+const capacityBytes = 8; // at the start
 
 /** Which bytes of configuration space the driver may write (1): the write cache's switch. */
 export function blockConfigWritable(spec: BlockSpec): Uint8Array {

@@ -46,6 +46,8 @@ export interface BlockParts {
   readonly durable: boolean;
   readonly discards: boolean;
   readonly zeroes: boolean;
+  /** Whether `count` sectors from `sector` on are the disk's. */
+  holds(sector: number, count: number): boolean;
   readonly limiter: RateLimiter;
   readonly guard: SectorGuard | undefined;
   /** A queue has chains left when its turn is over: it is to go on when others have had theirs. */
@@ -179,12 +181,13 @@ export class BlockQueue {
 
   /** IN and OUT: `length` bytes of the chain from `skip` on. */
   private transfer(slot: number, write: boolean, skip: number, length: number): void {
-    const { spec, transfers, image, counters, durable, guard } = this.parts;
+    const { parts } = this;
+    const { spec, transfers, image, counters, durable, guard } = parts;
     const { chain } = this.queue;
     const [low, high] = [headerAt.sector / 4, headerAt.sector / 4 + 1];
     const sector = this.header[high]! * highUnit + this.header[low]!;
     const forbidden = write && spec.readonly;
-    if (forbidden || length % sectorBytes !== 0 || !this.holds(sector, length / sectorBytes)) {
+    if (forbidden || length % sectorBytes !== 0 || !parts.holds(sector, length / sectorBytes)) {
       this.finish(slot, BlockStatus.IOERR);
       return;
     }
@@ -206,7 +209,8 @@ export class BlockQueue {
 
   /** DISCARD, which takes no flags, and WRITE_ZEROES, of one range. */
   private range(slot: number, allowedFlags: number): void {
-    const { spec, transfers, image, counters, durable } = this.parts;
+    const { parts } = this;
+    const { spec, transfers, image, counters, durable } = parts;
     const { chain } = this.queue;
     if (chain.readableBytes !== headerBytes + rangeBytes) {
       this.finish(slot, BlockStatus.IOERR);
@@ -217,7 +221,7 @@ export class BlockQueue {
     const flags = chain.readUint32(headerBytes + rangeAt.flags);
     if ((flags & ~allowedFlags) !== 0) {
       this.finish(slot, BlockStatus.UNSUPP);
-    } else if (count > maxRangeSectors || !this.holds(sector, count)) {
+    } else if (count > maxRangeSectors || !parts.holds(sector, count)) {
       this.finish(slot, BlockStatus.IOERR);
     } else if (count === 0) {
       this.finish(slot, BlockStatus.OK);
@@ -252,10 +256,6 @@ export class BlockQueue {
     const filled = status === BlockStatus.OK ? this.fills[own]! : 0;
     this.queue.complete(this.heads[own]!, filled === this.rooms[own] ? filled + 1 : filled);
     this.free[this.state[freeCount]!++] = slot;
-  }
-
-  private holds(sector: number, count: number): boolean {
-    return sector + count <= this.parts.spec.sectors;
   }
 
   private readAddr(offset: number): number {

@@ -19,6 +19,7 @@ import {
   blockCounters,
   idBytes,
   queueDepth,
+  readCapacity,
   segMax,
   VirtioBlkConfig,
 } from "./block-config.ts";
@@ -61,6 +62,8 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
   /** By number; those that are not served here, or that the driver has not enabled, are not there. */
   private readonly queues: (BlockQueue | undefined)[] = [];
   private readonly flags = new Uint8Array(6);
+  /** One number: sectors that the disk has, as far as this worker knows. It may have grown since. */
+  private readonly sectors = new Float64Array(1);
   private readonly depth: number;
   /** Who waits for the requests in hand to end, of all queues or of one. */
   private readonly quiet: (() => void)[] = [];
@@ -77,6 +80,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     readonly numbers: readonly number[] = Array.from({ length: spec.queues }, (_, index) => index),
   ) {
     this.depth = queueDepth(spec.queueSize);
+    this.sectors[0] = spec.sectors;
     const slots = numbers.length * this.depth;
     this.transfers = new Transfers(slots, segMax(spec.queueSize) + 2);
     this.id.set(new TextEncoder().encode(spec.serial).subarray(0, idBytes));
@@ -177,6 +181,14 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     if (this.flags[alwaysDurable] === 1) return true;
     if (this.flags[wceChosen] === 0) return false;
     return Atomics.load(this.config, VirtioBlkConfig.offsets.wce) === 0;
+  }
+
+  /** A disk only grows: what lay within it once always does, and only what does not is worth a look. */
+  holds(sector: number, count: number): boolean {
+    const end = sector + count;
+    if (end <= this.sectors[0]!) return true;
+    this.sectors[0] = Math.max(this.sectors[0]!, readCapacity(this.config));
+    return end <= this.sectors[0]!;
   }
 
   get discards(): boolean {
