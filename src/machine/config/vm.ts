@@ -3,6 +3,7 @@
  * command line makes. Every top-level name is an option, or holds them (`payload`).
  */
 import * as v from "valibot";
+import { CloudInitConfig } from "./cloud-init.ts";
 import {
   BalloonConfig,
   ConsoleConfig,
@@ -34,6 +35,7 @@ export const VmConfigSchema = v.object({
   console: v.optional(ConsoleConfig, { mode: "Tty" }),
   ports: several(PortConfig),
   disks: several(DiskConfig),
+  cloud_init: v.optional(CloudInitConfig),
   net: several(NetConfig),
   rng: v.optional(RngConfig, {}),
   fs: several(FsConfig),

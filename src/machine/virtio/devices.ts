@@ -10,6 +10,7 @@ import { openEntropy } from "./entropy.ts";
 import { openNet } from "./nets.ts";
 import { PersistentPlaces } from "./persistent.ts";
 import { openPmem } from "./pmems.ts";
+import { openSeed } from "./seed.ts";
 import type { VirtioDevice } from "./spec.ts";
 
 /** Opens every device; what that opens is `owned`. Throws ConfigError naming the option. */
@@ -23,6 +24,7 @@ export function openDevices(
   const devices: VirtioDevice[] = [
     ...openConsoleDevice(config.console, consoles),
     ...(config.disks ?? []).map((disk, index) => openDisk(disk, index, owned)),
+    ...openSeed(config, owned),
     ...(config.net ?? []).map((net, index) => openNet(net, index, owned)),
     openEntropy(config.rng, owned),
     ...(config.pmem ?? []).map((pmem, index) => openPmem(pmem, index, places, owned)),
