@@ -2,9 +2,20 @@
  * Random requests to an image in memory, and what a crash at any point of them may leave: sound tables but for leaks,
  * and everything that was flushed.
  */
+import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { ImageFile } from "./qcow2-check.ts";
-import { afterCrash, type Done, memoryRig, randomOf } from "./qcow2-memory.ts";
+import {
+  afterCrash,
+  type Done,
+  memoryRig,
+  openWrites,
+  randomOf,
+  type Survives,
+} from "./qcow2-memory.ts";
 import type { RigOptions } from "./qcow2-rig.ts";
+import type { MadeImage } from "./qcow2-scenarios.ts";
 
 const sector = 512;
 
@@ -38,13 +49,14 @@ export interface CrashOptions {
   /** What the disk holds at first, by sector. */
   readonly content?: Uint8Array;
   readonly rig?: RigOptions;
-  /** Chances of each kind of request, in sixteenths: flush, discard, zero; the others write. */
-  readonly weights?: readonly [number, number, number];
+  /** Chances of each kind of request, in sixteenths: flush, discard, zero, read; the others write. */
+  readonly weights?: readonly [number, number, number, number];
 }
 
 interface Job {
   readonly told: readonly Told[];
   readonly flush?: Flush;
+  readonly reads?: boolean;
   readonly first: number;
   readonly count: number;
 }
@@ -61,7 +73,7 @@ export function crashRun(path: string, options: CrashOptions): CrashRun {
   const flushes: Flush[] = [];
   const jobs = new Map<number, Job>();
   const busy = new Set<number>();
-  const [flushing, discarding, zeroing] = options.weights ?? [2, 1, 2];
+  const [flushing, discarding, zeroing, reading] = options.weights ?? [2, 1, 2, 3];
   let value = 0;
 
   const begin = (slot: number) => {
@@ -79,6 +91,12 @@ export function crashRun(path: string, options: CrashOptions): CrashRun {
     const range = Array.from({ length: count }, (_, i) => first + i);
     if (range.some((number) => busy.has(number) || number >= sectors)) return;
     for (const number of range) busy.add(number);
+    const [at, length] = [first * sector, count * sector];
+    if (kind >= 16 - reading) {
+      jobs.set(slot, { told: [], reads: true, first, count });
+      rig.startRead(slot, at, length);
+      return;
+    }
     const discards = kind < flushing + discarding;
     const zeroes = !discards && kind < flushing + discarding + zeroing;
     const durable = !discards && random(8) === 0;
@@ -89,7 +107,6 @@ export function crashRun(path: string, options: CrashOptions): CrashRun {
       return entry;
     });
     jobs.set(slot, { told, first, count });
-    const [at, length] = [first * sector, count * sector];
     if (discards) rig.startDiscard(slot, at, length);
     else if (zeroes) rig.startZero(slot, at, length, random(2) === 0, durable);
     else rig.startWrite(slot, at, filled(told.map((one) => one.value)), durable);
@@ -99,6 +116,7 @@ export function crashRun(path: string, options: CrashOptions): CrashRun {
     for (const [slot, error] of rig.ended) {
       const job = jobs.get(slot)!;
       if (job.flush && error === 0) job.flush.ended = ring.clock;
+      if (job.reads && error === 0) expectRead(rig.memory(slot), job, history);
       for (const one of job.told) {
         one.ended = ring.clock;
         if (error !== 0) one.weak = true;
@@ -125,6 +143,25 @@ export function crashRun(path: string, options: CrashOptions): CrashRun {
   return { start, record: ring.record, history, flushes };
 }
 
+/** Nobody else has touched these sectors meanwhile: they hold what they were last told. */
+function expectRead(found: Uint8Array, job: Job, history: readonly (readonly Told[])[]): void {
+  for (let i = 0; i < job.count; i++) {
+    const told = history[job.first + i]!;
+    const known = told.slice(told.findLastIndex((one) => !one.weak));
+    const value = wordOf(found.subarray(i * sector, (i + 1) * sector));
+    if (known.some((one) => one.value === value)) continue;
+    const values = known.map((one) => one.value).join(", ");
+    throw new Error(`test: sector ${job.first + i} reads as ${value}, not ${values}`);
+  }
+}
+
+/** The number that a sector is full of; -1 when it is not. */
+function wordOf(found: Uint8Array): number {
+  const words = new Uint32Array(found.buffer, found.byteOffset, sector / 4);
+  for (let i = 1; i < words.length; i++) if (words[i] !== words[0]) return -1;
+  return words[0]!;
+}
+
 /** What is wrong with an image that a crash after `cut` entries of the record left. */
 export function judge(
   run: CrashRun,
@@ -145,21 +182,63 @@ export function judge(
     const known = told.slice(base).filter(({ begun }) => begun < next);
     const found = image.sector(number);
     if (found === undefined) continue;
-    const words = new Uint32Array(found.buffer);
-    const value = words[0]!;
-    let whole = true;
-    for (let i = 1; i < words.length; i++) whole &&= words[i] === value;
-    if (!whole || !known.some((one) => one.value === value)) {
-      const values = known.map((one) => one.value).join(", ");
-      wrong.push(`sector ${number} holds ${value}${whole ? "" : " in part"}, not ${values}`);
-    }
+    const value = wordOf(found);
+    if (known.some((one) => one.value === value)) continue;
+    wrong.push(`sector ${number} holds ${value}, not ${known.map((one) => one.value).join(", ")}`);
   }
   return wrong;
 }
 
 /** The image after a crash, with a part of what was not durable. */
-export function crashed(run: CrashRun, cut: number, survives: (n: number) => boolean): Uint8Array {
+export function crashed(run: CrashRun, cut: number, survives: Survives): Uint8Array {
   return afterCrash(run.start, run.record, cut, survives);
+}
+
+export interface TryOptions {
+  /** One in so many cuts is looked at, and one in so many images by qemu-img too. */
+  readonly every: number;
+  readonly qemuEvery: number;
+  /** Where a few writes are not durable, every set of them is tried. */
+  readonly exhaustive?: boolean;
+}
+
+/** Most writes that are not durable of which every set is tried. */
+const fewWrites = 5;
+
+/** Cuts a run at its points, and throws what is wrong with what is left. How many images there were. */
+export function tryCrashes(
+  folder: string,
+  run: CrashRun,
+  made: MadeImage,
+  options: TryOptions,
+): number {
+  const random = randomOf(run.record.length + options.every);
+  let images = 0;
+  const look = (cut: number, survives: Survives) => {
+    const after = crashed(run, cut, survives);
+    const wrong = judge(run, cut, after, made.backing);
+    if (wrong.length > 0) throw new Error(`a crash after ${cut} calls: ${wrong.join("; ")}`);
+    if (++images % options.qemuEvery === 0) checkByQemu(folder, after);
+  };
+  for (let cut = random(options.every); cut <= run.record.length; cut += options.every) {
+    look(cut, () => false);
+    look(cut, () => random(2) === 0);
+    if (options.exhaustive !== true) continue;
+    look(cut, () => true);
+    const open = openWrites(run.record, cut);
+    for (let set = 1; open.length <= fewWrites && set < 2 ** open.length; set++) {
+      look(cut, (_, index) => ((set >> open.indexOf(index)) & 1) === 1);
+    }
+  }
+  return images;
+}
+
+/** Leaks are allowed: status 3. Throws what qemu-img says of anything else. */
+function checkByQemu(folder: string, image: Uint8Array): void {
+  const path = join(folder, "crashed.qcow2");
+  writeFileSync(path, image);
+  const { status, stdout, stderr } = spawnSync("qemu-img", ["check", path], { encoding: "utf8" });
+  if (status !== 0 && status !== 3) throw new Error(`qemu-img check: ${stdout}${stderr}`);
 }
 
 function filled(values: readonly number[]): Uint8Array {

@@ -25,8 +25,9 @@ interface Request {
   readonly length: number;
   readonly pieces: readonly { readonly address: number; readonly length: number }[];
   readonly token: number;
-  /** When it was handed over, on the record's clock. */
+  /** When it was handed over, on the record's clock, and when it may end. */
   readonly at: number;
+  readonly due: number;
   readonly durable: boolean;
 }
 
@@ -46,7 +47,7 @@ export class MemoryFile {
   bytes: Uint8Array;
   length: number;
   constructor(content: Uint8Array) {
-    this.bytes = content.slice();
+    this.bytes = new Uint8Array(content); // a Buffer would share its memory with its slices
     this.length = content.length;
   }
   get content(): Uint8Array {
@@ -69,6 +70,8 @@ export interface MemoryOptions {
   readonly calm?: boolean;
   /** Results that some requests get instead: minus an errno, or fewer bytes. */
   readonly fail?: (kind: Request["kind"], offset: number, length: number) => number | undefined;
+  /** Requests that do not end as long as this says so. */
+  readonly hold?: (kind: Request["kind"], offset: number, length: number) => boolean;
 }
 
 export class MemoryRing implements RequestRing {
@@ -123,7 +126,8 @@ export class MemoryRing implements RequestRing {
       token,
       durable: false,
     } as const;
-    this.#queued.push({ ...request, at: ++this.clock });
+    const at = ++this.clock;
+    this.#queued.push({ ...request, at, due: at });
   }
   submit(): void {
     this.#pending.push(...this.#queued.splice(0));
@@ -131,9 +135,15 @@ export class MemoryRing implements RequestRing {
   next(): boolean {
     const pending = this.#pending;
     if (pending.length === 0) return false;
-    const calm = this.options.calm === true;
-    if (!calm && this.random(4) === 0) return false;
-    const [request] = pending.splice(calm ? 0 : this.random(pending.length), 1);
+    const { calm = false, hold } = this.options;
+    const held = ({ kind, offset, length }: Request) => hold?.(kind, offset, length) === true;
+    const index = calm ? pending.findIndex((one) => !held(one)) : this.random(pending.length);
+    if (index < 0 || held(pending[index]!)) return false;
+    if (!calm && (this.random(4) === 0 || pending[index]!.due > this.clock)) {
+      this.clock++;
+      return false;
+    }
+    const [request] = pending.splice(index, 1);
     this.token = request!.token;
     this.result = this.#perform(request!);
     return true;
@@ -149,7 +159,10 @@ export class MemoryRing implements RequestRing {
     durable = false,
   ): void {
     const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
-    this.#queued.push({ kind, fd, pieces, offset, length, token, durable, at: ++this.clock });
+    const at = ++this.clock;
+    // now and then one takes long
+    const due = this.random(8) === 0 ? at + this.random(100) : at;
+    this.#queued.push({ kind, fd, pieces, offset, length, token, durable, at, due });
   }
 
   #perform(request: Request): number {
@@ -201,6 +214,23 @@ function gathered({ pieces, length }: Request, most: number): Uint8Array {
   return data.subarray(0, most);
 }
 
+/** Whether a sector that was not durable is there after a crash: its number within a write, and the write's. */
+export type Survives = (sector: number, index: number) => boolean;
+
+/** A write that an fdatasync, which was asked for when it had ended, has made durable; by `cut` entries of the record. */
+function isDurable(record: readonly Done[], cut: number): (done: Done) => boolean {
+  const synced = record.slice(0, cut).filter(({ kind }) => kind === "sync");
+  const last = synced.reduce((latest, { begun }) => Math.max(latest, begun), -1);
+  return ({ durable, ended }) => durable || ended < last;
+}
+
+/** The writes, by number, that are not durable after `cut` entries of the record. */
+export function openWrites(record: readonly Done[], cut: number): number[] {
+  const safe = isDurable(record, cut);
+  const all = [...record.slice(0, cut).entries()];
+  return all.filter(([, done]) => done.kind !== "sync" && !safe(done)).map(([index]) => index);
+}
+
 /**
  * The image as a crash may leave it: after `cut` entries of the record, when of those that no fdatasync has made
  * durable only some are there, each sector for itself.
@@ -209,17 +239,16 @@ export function afterCrash(
   start: Uint8Array,
   record: readonly Done[],
   cut: number,
-  survives: (n: number) => boolean,
+  survives: Survives,
 ): Uint8Array {
   const file = new MemoryFile(start);
-  const past = record.slice(0, cut);
-  const synced = past.filter(({ kind }) => kind === "sync");
-  const lastSync = synced.reduce((latest, { begun }) => Math.max(latest, begun), -1);
-  for (const { kind, offset, data, ended, durable } of past) {
+  const safe = isDurable(record, cut);
+  for (const [index, done] of record.slice(0, cut).entries()) {
+    const { kind, offset, data } = done;
     if (kind === "sync") continue;
-    const safe = durable || ended < lastSync;
+    const whole = safe(done);
     for (let at = 0; at < data.length; at += 512) {
-      if (!safe && !survives(at / 512)) continue;
+      if (!whole && !survives(at / 512, index)) continue;
       const part = data.subarray(at, at + 512);
       if (kind === "write") file.write(offset + at, part);
       else file.bytes.fill(0, offset + at, Math.min(offset + at + part.length, file.length));

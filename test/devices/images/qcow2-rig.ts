@@ -22,17 +22,27 @@ export interface RigOptions extends PartsOptions {
   /** Bytes of memory for each slot. */
   readonly room?: number;
   readonly spec?: Qcow2Spec;
+  readonly chores?: FakeChores;
 }
 
 const O_DIRECT = 0o40000;
 const pageBytes = 4096;
 const waitMs = 10_000;
 
+/** Unpacks as it is asked to. */
+class PromptChores extends FakeChores {
+  override decompress(...chore: Parameters<FakeChores["decompress"]>): boolean {
+    const posted = super.decompress(...chore);
+    this.serve();
+    return posted;
+  }
+}
+
 export class Rig {
   readonly image: Qcow2Image;
   readonly transfers: Transfers;
   readonly spec: Qcow2Spec;
-  readonly chores = new FakeChores();
+  readonly chores: FakeChores;
   readonly warnings: string[] = [];
   /** Errors of slots that have ended, by slot. */
   readonly ended = new Map<number, number>();
@@ -54,6 +64,7 @@ export class Rig {
       ended: (slot: number, error: number) => void this.ended.set(slot, error),
       warn: (text: string) => void this.warnings.push(text),
     };
+    this.chores = options.chores ?? new PromptChores();
     this.image = new Qcow2Image(
       this.spec,
       this.transfers,

@@ -2,7 +2,7 @@
  * Reads and checks the header of a qcow2 image (docs/interop/qcow2.rst, "Header", "Header extensions"). What this
  * program does not know how to serve is refused by name; nothing in the header is believed before it is checked.
  */
-import { ImageError } from "../image-error.ts";
+import { ImageError, plain } from "../image-error.ts";
 import {
   Extension,
   entryBytes,
@@ -170,7 +170,7 @@ function readExtensions(header: Fields, start: number) {
       for (let entry = data; entry + 48 <= data + length; entry += 48) {
         if (header.bytes[entry] !== 0) continue; // of another feature word
         const name = header.text(entry + 2, 46).replace(/\0.*/s, "");
-        if (name !== "") names.set(header.bytes[entry + 1]!, `"${name}"`);
+        if (name !== "") names.set(header.bytes[entry + 1]!, `"${plain(name)}"`);
       }
     }
     at = data + Math.ceil(length / 8) * 8;

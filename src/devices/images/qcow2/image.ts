@@ -102,12 +102,13 @@ export class Qcow2Image implements DiskImage {
 
   /** Writes what has not been written of the tables. Requests that have not ended never do. */
   close(): void {
-    const { lane } = this.parts;
+    const { lane, io } = this.parts;
     this.flags[closing] = 1;
     this.calls?.workAlone();
     while (lane?.finish()) {
-      if (this.exchange() || this.fd < 0) continue;
-      if (!waitReadable(this.fd, patienceMs)) break;
+      const ended = this.exchange();
+      const waits = !lane.isFree || !io.drained;
+      if (!ended && waits && this.fd >= 0 && !waitReadable(this.fd, patienceMs)) break;
     }
     this.ring.close();
   }
@@ -139,11 +140,12 @@ export class Qcow2Image implements DiskImage {
     const { ring, parts, chores } = this;
     let any = false;
     parts.io.submit();
+    // before the ring, which has the call ring's chores to tell of
+    if (this.calls || parts.inflater.hasChores) chores.turn(this.choreEnded);
     while (ring.next()) {
       any = true;
       this.ended(ring.token, ring.result);
     }
-    if (this.calls || parts.inflater.hasChores) chores.turn(this.choreEnded);
     parts.inflater.unpack();
     return any;
   }

@@ -38,6 +38,8 @@ export class Inflater {
   private readonly lengths = new Uint32Array(maxInflated);
   private readonly lastUse = new Float64Array(maxInflated);
   private readonly tries = new Uint32Array(maxInflated);
+  /** Bytes of `skips` and `lengths` together that are there. */
+  private readonly done = new Uint32Array(maxInflated);
   private readonly words = new Float64Array(3);
 
   /** Reads have the ring's tokens from `firstToken` on; unpacking, the chores' tags from 0 on. */
@@ -84,6 +86,7 @@ export class Inflater {
     this.highs[victim] = high;
     this.lows[victim] = low;
     this.tries[victim] = 0;
+    this.done[victim] = 0;
     this.begin(victim);
     return 0;
   }
@@ -91,9 +94,11 @@ export class Inflater {
   /** The read for a buffer has ended. */
   readEnded(buffer: number, result: number): void {
     const again = result === -Errno.EINTR || result === -Errno.EAGAIN;
-    if (again && ++this.tries[buffer]! < maxTries) {
+    if (result > 0) this.done[buffer]! += result;
+    const part = this.done[buffer]! < this.skips[buffer]! + this.lengths[buffer]!;
+    if ((result > 0 && part) || (again && ++this.tries[buffer]! < maxTries)) {
       this.begin(buffer);
-    } else if (result < this.skips[buffer]! + this.lengths[buffer]!) {
+    } else if (result <= 0) {
       this.settle(buffer, result < 0 ? -result : Errno.EIO);
     } else {
       this.states[buffer] = State.waiting;
@@ -137,8 +142,10 @@ export class Inflater {
     this.states[buffer] = State.reading;
     this.skips[buffer] = start - from;
     this.lengths[buffer] = end - start;
-    const bytes = Math.ceil((end - from) / pieceBytes) * pieceBytes;
-    this.io.read(layer.fd, this.packedAt(buffer), bytes, from, this.firstToken + buffer);
+    const done = this.done[buffer]!;
+    const bytes = Math.ceil((end - from) / pieceBytes) * pieceBytes - done;
+    const at = this.packedAt(buffer) + done;
+    this.io.read(layer.fd, at, bytes, from + done, this.firstToken + buffer);
   }
 
   private settle(buffer: number, error: number): void {

@@ -12,6 +12,8 @@ export class Loads {
   private readonly layerOf = new Int32Array(loadChannels).fill(-1);
   private readonly sliceOf = new Int32Array(loadChannels);
   private readonly tries = new Uint32Array(loadChannels);
+  /** Bytes that are there. */
+  private readonly done = new Uint32Array(loadChannels);
 
   /** Channels have the ring's tokens from `firstToken` on. */
   constructor(
@@ -51,6 +53,7 @@ export class Loads {
     this.layerOf[channel] = number;
     this.sliceOf[channel] = slice;
     this.tries[channel] = 0;
+    this.done[channel] = 0;
     this.waits.park(List.loads + channel, task);
     this.queue(channel);
     return 0;
@@ -61,12 +64,14 @@ export class Loads {
     const cache = layer.cache!;
     const slice = this.sliceOf[channel]!;
     const again = result === -Errno.EINTR || result === -Errno.EAGAIN;
-    if (again && ++this.tries[channel]! < maxTries) {
+    if (result > 0) this.done[channel]! += result;
+    const part = result > 0 && this.done[channel]! < layer.sliceBytes;
+    if (part || (again && ++this.tries[channel]! < maxTries)) {
       this.queue(channel);
       return;
     }
     // a table is whole: one that the file ends within has been cut off
-    const error = result < 0 ? -result : result < layer.sliceBytes ? Errno.EIO : 0;
+    const error = result < 0 ? -result : result === 0 ? Errno.EIO : 0;
     if (error === 0) cache.loaded(slice);
     else cache.forget(slice);
     this.layerOf[channel] = -1;
@@ -78,8 +83,9 @@ export class Loads {
     const layer = this.layers[this.layerOf[channel]!]!;
     const cache = layer.cache!;
     const slice = this.sliceOf[channel]!;
-    const host = layer.hostOf(cache.tag(slice));
-    const { fd, sliceBytes } = layer;
-    this.io.read(fd, cache.address(slice), sliceBytes, host, this.firstToken + channel);
+    const done = this.done[channel]!;
+    const host = layer.hostOf(cache.tag(slice)) + done;
+    const [at, bytes] = [cache.address(slice) + done, layer.sliceBytes - done];
+    this.io.read(layer.fd, at, bytes, host, this.firstToken + channel);
   }
 }

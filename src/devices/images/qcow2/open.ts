@@ -9,7 +9,7 @@ import { deviceBytes } from "../../../ffi/block-device.ts";
 import { Open, open, pread } from "../../../ffi/file.ts";
 import { lockFile, lockHolder } from "../../../ffi/file-lock.ts";
 import { SystemError } from "../../../ffi/libc.ts";
-import { ImageError } from "../image-error.ts";
+import { ImageError, plain } from "../image-error.ts";
 import { probeBytes, probeImage } from "../probe.ts";
 import { entryBytes, pieceBytes, pieceOf } from "./format.ts";
 import { type BackingName, type Qcow2Header, readHeader } from "./header.ts";
@@ -171,9 +171,6 @@ function openFile(
   }
   return fd;
 }
-
-/** A text of an image, fit for a line of a message. */
-const plain = (text: string) => text.replace(/[^\x20-\x7e\u00a0-\uffff]/g, "?");
 
 /** Reads `length` bytes; what lies behind the end of the file reads as zeroes. By way of aligned memory: O_DIRECT. */
 function readAt(fd: number, offset: number, length: number): Uint8Array {

@@ -1,0 +1,491 @@
+/** A qcow2 image on a host that fails, waits and cuts short; and what it does to the file, call by call. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { deflateRawSync } from "node:zlib";
+import { FakeChores } from "../chores/fake.ts";
+import { ImageFile } from "./qcow2-check.ts";
+import { type MemoryOptions, memoryRig, randomOf } from "./qcow2-memory.ts";
+import { Rig } from "./qcow2-rig.ts";
+import { makeImage, numbered, qemuImg as run } from "./qcow2-scenarios.ts";
+
+// errno.h, linux/falloc.h
+const [EINTR, EIO, EAGAIN, ENOSPC, EROFS] = [4, 5, 11, 28, 30];
+const cluster = 4096;
+const size = 2 ** 18;
+
+const folder = mkdtempSync(join(tmpdir(), "chv-qcow2-image-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const at = (name: string) => join(folder, name);
+const qemuImg = (...args: string[]) => run(folder, ...args);
+
+let [empty, full, packed] = ["", "", ""];
+beforeAll(() => {
+  const options = "cluster_size=4k";
+  empty = makeImage(folder, { name: "empty", options, size }).path;
+  full = makeImage(folder, { name: "full", options, size, filled: true }).path;
+  packed = makeImage(folder, {
+    ...{ name: "packed", options, size },
+    filled: true,
+    compressed: true,
+  }).path;
+});
+const content = numbered(size, 0x1000_0000);
+const bytes = (length: number, value: number) => new Uint8Array(length).fill(value);
+
+/** An image in memory whose requests are done in order; `memory` can be changed while it runs. */
+function calm(path: string, memory: MemoryOptions = {}) {
+  const options: { -readonly [K in keyof MemoryOptions]: MemoryOptions[K] } = {
+    ...memory,
+    calm: true,
+  };
+  return { ...memoryRig(path, randomOf(1), { memory: options }), options };
+}
+
+describe("a host that fails", () => {
+  test("has its errno reach the request, and no other", () => {
+    const { rig, options } = calm(full);
+    options.fail = (kind, offset) => (kind === "read" && offset >= 2 * cluster ? -EIO : undefined);
+    rig.startRead(0, 0, 512);
+    expect(rig.wait(0)).toBe(EIO);
+
+    options.fail = undefined;
+    expect(rig.read(0, 1024)).toEqual(content.subarray(0, 1024));
+    rig.close();
+  });
+
+  test("is asked again when it was interrupted, for a while", () => {
+    const { rig, ring, options } = calm(empty);
+    let refused = 0;
+    options.fail = () => (++refused % 3 === 0 ? undefined : refused % 3 === 1 ? -EINTR : -EAGAIN);
+    expect(rig.write(5000 - (5000 % 512), bytes(1024, 3))).toBe(0);
+    expect(rig.flush()).toBe(0);
+    expect(rig.read(4608, 1024)).toEqual(bytes(1024, 3));
+    rig.close();
+    expect(new ImageFile(ring.image.content).check()).toEqual({ corruptions: [], leaks: 0 });
+
+    const other = calm(full, { fail: () => -EAGAIN });
+    other.rig.startRead(0, 0, 512);
+    expect(other.rig.wait(0)).toBe(EAGAIN);
+  });
+
+  test("that moves a part is asked for the rest", () => {
+    const { rig, ring, options } = calm(full);
+    options.fail = (kind, _, length) => (kind === "sync" || length <= 512 ? undefined : 512);
+    const data = numbered(3 * cluster, 77);
+    expect(rig.write(512, data, false, [100, 5000])).toBe(0);
+    expect(rig.zero(10 * cluster + 512, 1024)).toBe(0);
+    expect(rig.flush()).toBe(0);
+    expect(rig.read(0, 4 * cluster, [1000]).subarray(512, 512 + data.length)).toEqual(data);
+    rig.close();
+    expect(new ImageFile(ring.image.content).check()).toEqual({ corruptions: [], leaks: 0 });
+  });
+
+  test("without room fails the write, and what was taken for it is free again", () => {
+    const { rig, ring, options } = calm(empty);
+    options.fail = (kind, _, length) =>
+      kind === "write" && length === 3 * cluster ? -ENOSPC : undefined;
+    expect(rig.write(0, bytes(3 * cluster, 1))).toBe(ENOSPC);
+    expect(rig.read(0, cluster)).toEqual(bytes(cluster, 0));
+    options.fail = undefined;
+    expect(rig.write(0, bytes(3 * cluster, 2))).toBe(0);
+    rig.close();
+    expect(new ImageFile(ring.image.content).check()).toEqual({ corruptions: [], leaks: 0 });
+  });
+
+  test("without room for tables fails the flush; the next one does it", () => {
+    const { rig, ring, options } = calm(empty);
+    expect(rig.write(0, bytes(cluster, 1))).toBe(0);
+    options.fail = (kind) => (kind === "write" ? -ENOSPC : undefined);
+    expect(rig.flush()).toBe(ENOSPC);
+    expect(rig.read(0, 512)).toEqual(bytes(512, 1));
+    options.fail = undefined;
+    expect(rig.flush()).toBe(0);
+    expect(new ImageFile(ring.image.content).sector(0)).toEqual(bytes(512, 1));
+    rig.close();
+  });
+
+  test("whose fdatasync fails once is not believed again: nothing new is entered", () => {
+    const { rig, ring, options } = calm(full);
+    expect(rig.zero(0, cluster)).toBe(0);
+    options.fail = (kind) => (kind === "sync" ? -EIO : undefined);
+    expect(rig.flush()).toBe(EIO);
+    options.fail = undefined;
+    const before = ring.record.length;
+
+    expect(rig.flush()).toBe(EIO);
+    expect(rig.zero(cluster, cluster)).toBe(EIO);
+    expect(rig.write(2 * cluster, bytes(512, 9))).toBe(0); // in place
+    expect(rig.read(2 * cluster, 512)).toEqual(bytes(512, 9));
+    rig.close();
+    expect(ring.record.slice(before).map(({ kind }) => kind)).toEqual(["write"]);
+  });
+
+  test("that fails at any time leaves a sound image, and nothing hangs", () => {
+    for (let seed = 1; seed <= 6; seed++) {
+      const random = randomOf(seed);
+      const fail: MemoryOptions["fail"] = (kind, _, length) => {
+        if (kind === "sync" || random(25) > 0) return undefined;
+        return random(3) === 0 ? Math.min(512, length) : -[EIO, ENOSPC, EINTR][random(3)]!;
+      };
+      const { rig, ring } = memoryRig(seed % 2 ? full : packed, random, {
+        slots: 4,
+        memory: { fail },
+      });
+      for (let step = 0; step < 60; step++) {
+        const slot = step % 4;
+        const [offset, length] = [random(400) * 512, (1 + random(100)) * 512];
+        const kind = random(6);
+        if (kind < 3) rig.startWrite(slot, offset, bytes(length, step));
+        else if (kind === 3) rig.startZero(slot, offset, length, random(2) === 0);
+        else if (kind === 4) rig.startRead(slot, offset, length);
+        else rig.startFlush(slot);
+        rig.wait(slot);
+      }
+      rig.close();
+      expect(new ImageFile(ring.image.content).check().corruptions).toEqual([]);
+    }
+  });
+});
+
+describe("clusters that are given up", () => {
+  test("are no one else's while a request that began before reads them", () => {
+    const { rig, ring, options } = calm(full);
+    const held = new ImageFile(ring.image.content).entry(4) & 0xffff_ffffn;
+    options.hold = (kind, offset) => kind === "read" && offset === Number(held);
+    rig.startRead(1, 4 * cluster, cluster);
+    rig.image.turn();
+
+    expect(rig.discard(4 * cluster, cluster)).toBe(0);
+    expect(rig.flush()).toBe(0);
+    expect(rig.discard(5 * cluster, cluster)).toBe(0);
+    expect(rig.write(5 * cluster, bytes(cluster, 1))).toBe(0);
+    expect(rig.flush()).toBe(0);
+    options.hold = undefined;
+    expect(rig.wait(1)).toBe(0);
+    expect(rig.memory(1, cluster)).toEqual(content.subarray(4 * cluster, 5 * cluster));
+
+    // now they are free, holes in the file, and taken first
+    expect(rig.write(4 * cluster, bytes(cluster, 2))).toBe(0);
+    expect(rig.flush()).toBe(0);
+    expect(new ImageFile(ring.image.content).entry(4) & 0xffff_ffffn).toBe(held);
+    rig.close();
+  });
+
+  test("stay where a write that is under way makes use of them", () => {
+    const { rig, ring, options } = calm(full);
+    expect(rig.zero(4 * cluster, cluster, false)).toBe(0); // it keeps its room, and reads as zeroes
+    expect(rig.flush()).toBe(0);
+    options.hold = (kind) => kind === "write";
+    rig.startWrite(1, 4 * cluster, bytes(512, 1));
+    rig.image.turn();
+    rig.startZero(2, 4 * cluster, cluster, true);
+    rig.image.turn();
+    options.hold = undefined;
+    expect([rig.wait(1), rig.wait(2)]).toEqual([0, 0]);
+    rig.close();
+    expect(new ImageFile(ring.image.content).check()).toEqual({ corruptions: [], leaks: 0 });
+  });
+
+  test("keep a read that waits for its cluster to be unpacked", () => {
+    const { rig, options } = calm(packed);
+    const first = [...Array(64).keys()];
+    options.hold = (kind, offset, length) => kind === "read" && offset > 0 && length >= cluster;
+    rig.startRead(1, 0, 512);
+    rig.image.turn();
+    options.hold = undefined;
+    for (const i of first) expect(rig.write(i * cluster, bytes(cluster, 7))).toBe(0);
+    expect(rig.flush()).toBe(0);
+    expect(rig.wait(1)).toBe(0);
+    expect([0, 7, 0x1000_0000 & 0xff]).toContain(rig.memory(1)[0]!);
+    rig.close();
+  });
+
+  test.each([
+    ["punched out of the file", true],
+    ["left in the file", false],
+  ])("are %s, after the commit", (_name, punch) => {
+    copyFileSync(full, at("room"));
+    const rig = new Rig(at("room"), { punch, ring: "io_uring" });
+    const before = statSync(at("room")).blocks;
+    expect(rig.discard(0, size / 2)).toBe(0);
+    expect(statSync(at("room")).blocks).toBe(before);
+    expect(rig.flush()).toBe(0);
+    expect(rig.read(0, 512)).toEqual(bytes(512, 0)); // and time to give it back
+    rig.close();
+
+    const given = (before - statSync(at("room")).blocks) * 512;
+    expect(given).toBe(punch ? size / 2 : 0);
+    expect(qemuImg("check", "room")).toContain("No errors were found");
+  });
+});
+
+describe("DISCARD and WRITE_ZEROES", () => {
+  type Extent = { start: number; length: number; data: boolean; zero: boolean; present: boolean };
+  const map = (name: string) =>
+    (JSON.parse(qemuImg("map", "--output=json", name)) as Extent[]).map(
+      ({ start, length, data, zero, present }) => ({ start, length, data, zero, present }),
+    );
+  const base = { data: true, zero: false, present: true };
+  const over = (options: string) => {
+    writeFileSync(at("base"), content);
+    qemuImg("create", "-q", "-f", "qcow2", "-o", options, "-b", "base", "-F", "raw", "over");
+    return at("over");
+  };
+
+  test("hide what is below, by a flag, with version 3", () => {
+    const rig = new Rig(over("cluster_size=4k"));
+    expect(rig.write(0, bytes(3 * cluster, 1))).toBe(0);
+    expect(rig.discard(0, cluster)).toBe(0);
+    expect(rig.zero(cluster, cluster, true)).toBe(0);
+    expect(rig.zero(2 * cluster, cluster, false)).toBe(0);
+    expect(rig.zero(3 * cluster, 2 * cluster, true)).toBe(0);
+    expect(rig.discard(8 * cluster, cluster)).toBe(0); // a hint: what is below stays
+    expect(rig.flush()).toBe(0);
+
+    expect(rig.read(8 * cluster, 512)).toEqual(content.subarray(8 * cluster, 8 * cluster + 512));
+    expect(rig.read(0, 5 * cluster)).toEqual(bytes(5 * cluster, 0));
+    rig.close();
+    const zero = { data: false, zero: true, present: true };
+    expect(map("over")).toEqual([
+      { start: 0, length: 2 * cluster, ...zero },
+      { start: 2 * cluster, length: cluster, ...zero },
+      { start: 3 * cluster, length: 2 * cluster, ...zero },
+      { start: 5 * cluster, length: size - 5 * cluster, ...base },
+    ]);
+    const image = new ImageFile(new Uint8Array(readFileSync(at("over"))));
+    expect([0, 1, 2, 3, 8].map((i) => image.entry(i) & 1n)).toEqual([1n, 1n, 1n, 1n, 0n]);
+    // without unmap the room is kept
+    expect([0, 1, 2, 3].map((i) => image.entry(i) >> 9n > 0n)).toEqual([false, false, true, false]);
+  });
+
+  test("are written, with version 2 and something below", () => {
+    using rig = new Rig(over("cluster_size=4k,compat=0.10"));
+    expect(rig.zero(512, 2 * cluster, true)).toBe(0);
+    expect(rig.discard(4 * cluster, cluster)).toBe(0);
+    expect(rig.write(6 * cluster, bytes(cluster, 1))).toBe(0);
+    expect(rig.discard(6 * cluster, cluster)).toBe(0);
+    expect(rig.flush()).toBe(0);
+
+    const expected = content.slice().fill(0, 512, 512 + 2 * cluster);
+    expected.fill(1, 6 * cluster, 7 * cluster);
+    expect(rig.content()).toEqual(expected);
+    const image = new ImageFile(new Uint8Array(readFileSync(at("over"))));
+    expect([0, 1, 2, 3, 4].map((i) => image.entry(i) >> 63n)).toEqual([1n, 1n, 1n, 0n, 0n]);
+  });
+
+  test.each(["1.1", "0.10"])(
+    "make clusters go away where nothing is below: compat=%s",
+    (compat) => {
+      const { path } = makeImage(folder, {
+        ...{ name: `gone ${compat}`, size, filled: true },
+        options: `cluster_size=4k,compat=${compat}`,
+      });
+      using rig = new Rig(path);
+      expect(rig.discard(512, 3 * cluster)).toBe(0);
+      expect(rig.zero(5 * cluster, cluster, true)).toBe(0);
+      expect(rig.zero(7 * cluster, cluster, false)).toBe(0);
+      expect(rig.flush()).toBe(0);
+
+      const image = new ImageFile(new Uint8Array(readFileSync(path)));
+      // parts of clusters are left alone by a discard
+      const entries = [0, 1, 2, 3, 5].map((i) => image.entry(i) === 0n);
+      expect(entries).toEqual([false, true, true, false, true]);
+      expect(image.entry(7) >> 63n).toBe(1n); // keeps its room
+      const expected = content
+        .slice()
+        .fill(0, cluster, 3 * cluster)
+        .fill(0, 5 * cluster, 6 * cluster);
+      expect(rig.content()).toEqual(expected.fill(0, 7 * cluster, 8 * cluster));
+    },
+  );
+
+  test("of what is zero already touch nothing", () => {
+    const { rig, ring } = calm(empty);
+    for (const unmap of [true, false]) expect(rig.zero(512, size - 1024, unmap)).toBe(0);
+    expect(rig.discard(0, size)).toBe(0);
+    expect(rig.flush()).toBe(0);
+    expect(ring.record.map(({ kind }) => kind)).toEqual(["sync"]);
+    rig.close();
+  });
+});
+
+describe("compressed clusters that are broken", () => {
+  /** The packed image with the data of guest cluster 0 replaced. */
+  const patched = (data: Uint8Array) => {
+    const file = new Uint8Array(readFileSync(packed));
+    const entry = new ImageFile(file).entry(0);
+    const start = Number(entry & ((1n << 58n) - 1n)); // x = 62 - (12 - 8)
+    file.set(data.subarray(0, 512 - (start % 512)), start);
+    writeFileSync(at("patched"), file);
+    return at("patched");
+  };
+
+  test.each([
+    ["no deflate stream", bytes(200, 0xff)],
+    ["one of less than a cluster", new Uint8Array(deflateRawSync(bytes(cluster - 1, 5)))],
+    [
+      "one of more than a cluster",
+      new Uint8Array(deflateRawSync(bytes(2 ** 22, 5))).subarray(0, 400),
+    ],
+  ])("are errors for those who read them: %s", (_name, data) => {
+    using rig = new Rig(patched(data));
+    rig.startRead(0, 100 * 512, 512);
+    expect(rig.wait(0)).toBe(0);
+    rig.startRead(1, 512, 512);
+    rig.startWrite(2, 1024, bytes(512, 1));
+    expect([rig.wait(1), rig.wait(2)]).toEqual([EIO, EIO]);
+    expect(rig.read(50 * cluster, 512)).toEqual(content.subarray(50 * cluster, 50 * cluster + 512));
+    expect(rig.write(0, bytes(cluster, 3))).toBe(0); // needs nothing of what is there
+    expect(rig.read(0, 512)).toEqual(bytes(512, 3));
+  });
+
+  test("wait their turn where the thread for chores has none free", () => {
+    const chores = new FakeChores(false);
+    const { rig } = memoryRig(packed, randomOf(1), { memory: { calm: true }, chores });
+    let full = true;
+    const posted: number[] = [];
+    const post = chores.decompress.bind(chores);
+    chores.decompress = (...chore) => !full && posted.push(chore[0]) > 0 && post(...chore);
+    rig.startRead(0, 0, 3 * cluster);
+    rig.image.turn();
+    expect(posted).toEqual([]);
+    full = false;
+    for (let i = 0; i < 9; i++) {
+      rig.image.turn();
+      chores.serve();
+    }
+    expect(rig.wait(0)).toBe(0);
+    expect(rig.memory(0, 3 * cluster)).toEqual(content.subarray(0, 3 * cluster));
+    expect(posted.length).toBe(3);
+    rig.close();
+  });
+});
+
+describe("the header", () => {
+  /** An image with auto-clear features: docs/interop/qcow2.rst, bytes 88 to 95. */
+  const marked = () => {
+    const file = new Uint8Array(readFileSync(full));
+    file.fill(0xff, 88, 96);
+    writeFileSync(at("marked"), file);
+    return at("marked");
+  };
+
+  test.each([
+    ["a write in place", (rig: Rig) => rig.write(0, bytes(512, 1))],
+    ["zeroes", (rig: Rig) => rig.zero(0, cluster)],
+    ["a discard", (rig: Rig) => rig.discard(0, cluster)],
+  ])("loses its auto-clear bits, durably, before %s", (_name, change) => {
+    const { rig, ring } = calm(marked());
+    expect(rig.read(0, 512)).toEqual(content.subarray(0, 512));
+    expect(rig.flush()).toBe(0);
+    expect(ring.record.filter(({ kind }) => kind !== "sync")).toEqual([]);
+
+    expect(change(rig)).toBe(0);
+    const [first, second] = ring.record.slice(1);
+    expect([first!.kind, first!.offset, second!.kind]).toEqual(["write", 0, "sync"]);
+    const expected = new Uint8Array(readFileSync(at("marked"))).subarray(0, cluster);
+    expect(first!.data).toEqual(expected.fill(0, 88, 96));
+    expect(change(rig)).toBe(0);
+    rig.close();
+    expect(ring.record.filter(({ offset, kind }) => kind === "write" && offset === 0).length).toBe(
+      1,
+    );
+  });
+});
+
+describe("entries that lie", () => {
+  /** The full image with the L2 entry of guest cluster 0 replaced. */
+  const lying = (entry: bigint) => {
+    const file = new Uint8Array(readFileSync(full));
+    const image = new ImageFile(file);
+    const l1 = Number(image.view.getBigUint64(40));
+    const table = Number(image.view.getBigUint64(l1) & 0x00ff_ffff_ffff_fe00n);
+    image.view.setBigUint64(table, entry);
+    writeFileSync(at("lying"), file);
+    return at("lying");
+  };
+  const copied = 1n << 63n;
+
+  test.each([
+    ["the header", copied],
+    ["a place behind the file", copied | (1n << 40n)],
+    ["a place off its cluster", copied | 0x10_0200n],
+    ["reserved bits", copied | (1n << 57n) | 0x10_000n],
+    ["compressed data behind the file", (1n << 62n) | (1n << 41n)],
+  ])("give I/O errors: %s", (_name, entry) => {
+    const { rig, ring } = calm(lying(entry));
+    rig.startRead(0, 0, 512);
+    expect(rig.wait(0)).toBe(EIO);
+    expect(rig.write(512, bytes(512, 1))).toBe(EIO);
+    expect(rig.write(cluster, bytes(512, 1))).toBe(0);
+    rig.close();
+    // and refcounts, of a cluster that was taken and given back
+    const written = ring.record.filter(({ kind, offset }) => kind === "write" && offset !== 0x2000);
+    expect(written.map(({ data }) => data.length)).toEqual([512]);
+  });
+
+  test.each([
+    ["the refcount table", 0x1000n],
+    ["a refcount block", 0x2000n],
+    ["the L1 table", 0x3000n],
+    ["an L2 table", 0x4000n],
+    ["an L2 table that reads as zeroes", 0x4001n],
+  ])("do not lead a write to %s", (_name, host) => {
+    const { rig, ring } = calm(lying(copied | host));
+    expect(rig.write(0, bytes(512, 0xff))).toBe(EIO);
+    expect(rig.write(cluster, bytes(512, 1))).toBe(0);
+    expect(rig.warnings.length).toBe(1);
+    expect(rig.warnings[0]).toMatch(/^the image is broken: .*; run qemu-img check -r all$/);
+    // given back, it is neither punched nor free
+    expect(rig.discard(0, cluster)).toBe(0);
+    expect(rig.flush()).toBe(0);
+    rig.close();
+    const touched = ring.record.filter(({ kind, offset }) => kind === "punch" || offset === 0x1000);
+    expect(touched).toEqual([]);
+  });
+});
+
+test("an image that is only read takes no changes, and its flush is nothing", () => {
+  using rig = new Rig(full, { readonly: true });
+  expect(rig.write(0, bytes(512, 1))).toBe(EROFS);
+  expect(rig.zero(0, cluster)).toBe(EROFS);
+  expect(rig.discard(0, cluster)).toBe(EROFS);
+  expect(rig.flush()).toBe(0);
+  expect(rig.read(512, 512)).toEqual(content.subarray(512, 1024));
+});
+
+test.each(["io_uring", "calls"] as const)(
+  "memory off O_DIRECT's alignment is no obstacle: %s",
+  (ring) => {
+    qemuImg("create", "-q", "-f", "qcow2", "-o", "cluster_size=64k", "direct", "1M");
+    const model = new Uint8Array(2 ** 20);
+    const rig = new Rig(at("direct"), { direct: true, ring });
+    const random = randomOf(4);
+    for (let i = 0; i < 12; i++) {
+      const [offset, length] = [random(200) * 4096, (1 + random(56)) * 4096];
+      const data = numbered(length, i * 1000);
+      expect(rig.write(offset, data, i % 3 === 0, i % 2 ? [500, 1000] : [])).toBe(0);
+      model.set(data, offset);
+      expect(rig.read(offset, length, [512, 77])).toEqual(data);
+    }
+    expect(rig.content()).toEqual(model);
+    rig.close();
+    expect(qemuImg("check", "direct")).toContain("No errors were found");
+  },
+);
+
+test("requests that have not ended do not keep an image open", () => {
+  const { rig, ring, options } = calm(full);
+  expect(rig.write(0, bytes(cluster, 1))).toBe(0);
+  expect(rig.zero(cluster, cluster, true)).toBe(0);
+  options.hold = (kind, offset) => kind === "read" && offset > 0x8000;
+  rig.startRead(1, 30 * cluster, 512);
+  rig.startRead(2, 31 * cluster, cluster);
+  rig.image.turn();
+  options.hold = undefined;
+  rig.close();
+  expect([...rig.ended.keys()]).toEqual([]);
+  expect(new ImageFile(ring.image.content).entry(1)).toBe(0n);
+});
