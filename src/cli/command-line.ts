@@ -140,6 +140,10 @@ function collect(schema: ObjectSchema, options: readonly Option[], args: Argumen
     for (const name of option.path.slice(0, -1)) inner = (inner[name] ??= {}) as Json;
     inner[option.path.at(-1)!] = readOption(option, values);
   }
+  for (const { name, path, field } of options) {
+    if (!field?.required || path.length > 1 || object[path[0]!] !== undefined) continue;
+    throw new UsageError(`--${name} is missing; give it`, `--${name}`);
+  }
   return validate(schema, object, "command line");
 }
 

@@ -77,6 +77,19 @@ export function isStaleSocket(path: string): boolean {
   }
 }
 
+/** A connection to whoever listens at `path`, non-blocking. Throws SystemError: ECONNREFUSED, ENOENT, … */
+export function connectUnix(path: string): number {
+  const address = socketAddress(path);
+  const fd = unixSocket();
+  try {
+    check(libc.connect(fd, address.bytes, address.bytes.length), `connect ${path}`);
+    return fd;
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
+}
+
 /** The next connection, non-blocking; -1 when there is none. */
 export function acceptUnix(fd: number): number {
   return libc.accept4(fd, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC);

@@ -33,7 +33,7 @@ export class Driver {
 
   /** Rings from `base` on, which is a multiple of 16; indexes begin at `start`. */
   constructor(
-    readonly ram: FakeRam,
+    readonly ram: Pick<FakeRam, "view">,
     readonly size: number,
     readonly base = 0x1000,
     start = 0,

@@ -1,0 +1,3 @@
+import { randomMessages } from "../random-messages.ts";
+
+randomMessages(20_000);
