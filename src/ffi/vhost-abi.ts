@@ -5,7 +5,12 @@ import { addr, i32, struct, u32, u64 } from "./struct.ts";
 const VHOST_VIRTIO = 0xaf;
 
 const features = { size: 8 };
-export const VhostMemory = struct("vhost_memory", 8, { nregions: u32, padding: u32 });
+export const VhostMemory = struct(
+  "vhost_memory",
+  8,
+  { nregions: u32, padding: u32 },
+  { align: 8 }, // its regions follow
+);
 export const VhostMemoryRegion = struct("vhost_memory_region", 32, {
   guest_phys_addr: addr,
   memory_size: addr,

@@ -37,6 +37,7 @@ test("status bits, features, types and the common configuration are the headers'
     console: "CONSOLE",
     entropy: "RNG",
     balloon: "BALLOON",
+    pmem: "PMEM",
   };
   for (const [name, value] of Object.entries(DeviceType)) {
     ours[`VIRTIO_ID_${ids[name as keyof typeof ids]}`] = value;

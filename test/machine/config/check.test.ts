@@ -133,7 +133,9 @@ test("what asks for nothing boots, what asks for an unbuilt device does not", ()
   const idle = { disks: [], net: [], fs: [], pmem: [], devices: [], balloon: { size: 0 } };
 
   expect(() => checkBoot(config({ payload, ...idle, watchdog: false }))).not.toThrow();
-  expect(() => checkBoot(config({ payload, net: [{ tap: "x" }] }))).toThrow(/^--net: not built/);
+  expect(() => checkBoot(config({ payload, vsock: { cid: 3, socket: "/s" } }))).toThrow(
+    /^--vsock: not built/,
+  );
   expect(() => checkBoot(config({ payload, platform: { num_pci_segments: 2 } }))).toThrow(
     /^--platform num_pci_segments=: not built/,
   );
