@@ -137,7 +137,6 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     for (const pair of this.pairs) pair.stop();
     this.receive.limiter.cancel();
     this.transmit.limiter.cancel();
-    armTimerfd(this.timer, 0);
     this.setMac(Uint8Array.from(this.spec.mac));
     this.filter.reset(this.ownMac);
     return true;

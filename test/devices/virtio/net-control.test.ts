@@ -62,6 +62,21 @@ describe("receive filtering", () => {
     expect(rig.received().map(({ frame }) => frame)).toEqual([plainFrame(60, 7, own)]);
   });
 
+  test.each([CTRL_VQ! + CTRL_RX!, CTRL_VQ! + CTRL_RX! + MRG_RXBUF!])(
+    "holds for every frame of many (features %d)",
+    (features) => {
+      open({ features });
+      rig.command(0, 0, 0);
+      rig.post(Array.from({ length: 10 }, () => [2000]));
+      for (let i = 0; i < 10; i++) rig.host.send(plainFrame(60, i, i % 2 ? own : other));
+      rig.settle();
+
+      const marks = [1, 3, 5, 7, 9];
+      const frames = rig.received().map(({ frame }) => frame);
+      expect(frames).toEqual(marks.map((mark) => plainFrame(60, mark, own)));
+    },
+  );
+
   test("looks at the address wherever the driver cut its buffers", () => {
     open();
     rig.command(0, 0, 0);
@@ -213,6 +228,8 @@ describe("queue pairs", () => {
 
   test("are refused where the driver has not enabled the queues", () => {
     open({ pairs: 2, features: several, idle: true });
+    rig.start();
+    rig.backend.stop();
     rig.start([2]);
 
     expect(rig.command(4, 0, 2, 0)).toBe(ERR);

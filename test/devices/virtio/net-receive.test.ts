@@ -2,10 +2,12 @@ import { afterAll, afterEach, describe, expect, test } from "bun:test";
 import { GuestFault } from "../../../src/devices/virtio/guest-fault.ts";
 import { close, truncate } from "../../../src/ffi/file.ts";
 import { MapFlag, memfd, mmap, munmap, Prot } from "../../../src/ffi/memory.ts";
+import { readFrame } from "../../../src/ffi/tap.ts";
 import { plainFrame } from "../../network/frames.ts";
 import { NetRig, type RigOptions, TapHome } from "./net-rig.ts";
 
 const MRG_RXBUF = 1 << 15;
+const [GUEST_CSUM, GUEST_TSO4] = [1 << 1, 1 << 7];
 const CTRL_VQ = 1 << 17;
 const CTRL_RX = 1 << 18;
 /** Neither offloads nor merged buffers. */
@@ -42,6 +44,36 @@ describe("a frame", () => {
       ...[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0],
     ]);
     expect([...rig.counters.subarray(0, 2)]).toEqual([60, 1]);
+  });
+
+  test.each([
+    ["with merged buffers", merging],
+    ["without", simple],
+  ])("comes as well in the midst of others, %s", (_, features) => {
+    open({ features });
+    rig.post(Array.from({ length: 10 }, () => [2000]));
+    for (let i = 0; i < 10; i++) rig.host.send(plainFrame(60 + i, i));
+    rig.settle();
+
+    const received = rig.received();
+
+    expect(received.map(({ frame }) => frame)).toEqual(
+      Array.from({ length: 10 }, (_one, i) => plainFrame(60 + i, i)),
+    );
+    for (const { header, lengths } of received) {
+      expect([header.getUint16(10, true), lengths.length]).toEqual([1, 1]);
+    }
+  });
+
+  test("finds its buffers after thousands of others", () => {
+    open({ queueSize: 64 });
+    rig.post(Array.from({ length: 20 }, () => [100])); // sixteen are taken ahead: the table is never empty
+    for (let i = 0; i < 60; i++) {
+      rig.post(Array.from({ length: 40 }, () => [100]));
+      for (let mark = 0; mark < 40; mark++) rig.host.send(plainFrame(60, mark));
+      rig.settle();
+      expect(frames()).toEqual(Array.from({ length: 40 }, (_, mark) => plainFrame(60, mark)));
+    }
   });
 
   test("goes on in the next buffers, each filled to its end", () => {
@@ -278,6 +310,7 @@ describe("a driver that breaks the rules", () => {
       rig.backend.kicked(0);
       rig.backend.kicked(1);
       expect(frames()).toEqual([]);
+      expect(rig.command(0, 0, 0)).toBe(-1);
       rig.backend.stop();
       rig.start();
       rig.post([[2000]]);
@@ -287,11 +320,55 @@ describe("a driver that breaks the rules", () => {
     },
   );
 
+  test("costs itself the device also where only a frame finds it out", () => {
+    open();
+    rig.post([[2000]]);
+    rig.post([[11]], 0, false);
+    for (let i = 0; i < 3; i++) rig.host.send(plainFrame(60, i));
+
+    expect(() => rig.settle()).toThrow(GuestFault);
+
+    expect(watching()).toBe(false);
+    expect(rig.worker.pump()).toBe(0);
+  });
+
   test("with a buffer of more segments than a read can take costs itself the device", () => {
     open({ queueSize: 2048 });
 
     expect(() => rig.post([new Array<number>(1024).fill(12)])).toThrow(GuestFault);
   });
+});
+
+test("room for long frames is kept at hand while they come", () => {
+  const counts: number[] = [];
+  const readAndCount: typeof readFrame = (fd, iovecs, count) => {
+    const length = readFrame(fd, iovecs, count);
+    if (length > 0) counts.push(count);
+    return length;
+  };
+  const features = merging + GUEST_CSUM + GUEST_TSO4;
+  open({ features, queueSize: 128, calls: { readFrame: readAndCount } });
+  rig.namespace.command("ip", "link", "set", rig.tap, "mtu", "4000");
+  const room = 1600;
+  let posted = 0;
+  const come = (lengths: readonly number[]) => {
+    rig.post(Array.from({ length: 120 - posted }, () => [room]));
+    for (const length of lengths) rig.host.send(plainFrame(length));
+    rig.settle();
+    const received = rig.received();
+    expect(received.length).toBe(lengths.length);
+    posted = 120 - received.reduce((sum, one) => sum + one.lengths.length, 0);
+  };
+
+  come([60, 60, 4000, 60, 60]);
+  // a buffer, and the overflow area; after the long frame, room for 64 KiB (virtio 1.2 section 5.1.6.3.1)
+  const [before, , , after] = counts;
+  expect(before).toBe(2);
+  expect(after).toBe(Math.ceil((65_536 + 18 + 12) / room) + 1);
+  for (let i = 0; i < 30; i++) come(new Array<number>(10).fill(60));
+
+  expect(counts.at(-1)).toBe(2);
+  rig.namespace.command("ip", "link", "set", rig.tap, "mtu", "1500");
 });
 
 test("buffers of many segments come one after another", () => {

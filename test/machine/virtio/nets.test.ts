@@ -6,7 +6,9 @@ import { parse } from "valibot";
 import { parseOptions } from "../../../src/cli/options.ts";
 import type { NetSpec } from "../../../src/devices/virtio/net-config.ts";
 import { ConfigError } from "../../../src/exit-codes.ts";
+import { Block } from "../../../src/ffi/block.ts";
 import { statusFlags } from "../../../src/ffi/file.ts";
+import { libc } from "../../../src/ffi/libc.ts";
 import { attachTap, openTun } from "../../../src/ffi/tap.ts";
 import { NetConfig } from "../../../src/machine/config/devices.ts";
 import { type BootConfig, complete, VmConfigSchema } from "../../../src/machine/config/vm.ts";
@@ -136,9 +138,7 @@ describe("a tap that is named", () => {
 
     expect(specs[0]!.taps.length).toBe(3);
     expect(nets[0]!.identity.queueSizes).toEqual(new Array(7).fill(256)); // and the control queue
-    for (const fd of specs[0]!.taps) {
-      expect(statusFlags(fd) & 0o4000).toBe(0o4000); // O_NONBLOCK
-    }
+    for (const fd of specs[0]!.taps) expectUsable(fd);
     owned.close();
   });
 
@@ -157,6 +157,18 @@ describe("a tap that is named", () => {
   });
 });
 
+/** Asks the tap with the kernel's own numbers (linux/if_tun.h, fcntl.h). */
+function expectUsable(fd: number): void {
+  const [TUNGETVNETHDRSZ, TUNGETVNETLE, F_GETFD, O_NONBLOCK] = [0x800454d7, 0x800454dd, 1, 0o4000];
+  const word = new Block(4);
+  expect(libc.ioctl(fd, TUNGETVNETHDRSZ, word.address)).toBe(0);
+  expect(word.view.getInt32(0, true)).toBe(12); // struct virtio_net_hdr_v1
+  expect(libc.ioctl(fd, TUNGETVNETLE, word.address)).toBe(0);
+  expect(word.view.getInt32(0, true)).toBe(1);
+  expect(libc.fcntl(fd, F_GETFD, 0)).toBe(1); // FD_CLOEXEC
+  expect(statusFlags(fd) & O_NONBLOCK).toBe(O_NONBLOCK);
+}
+
 describe("descriptors that are inherited", () => {
   /** A descriptor of a tap; call it in the namespace. */
   function tap(name: string, several = false): number {
@@ -167,6 +179,10 @@ describe("descriptors that are inherited", () => {
 
   test("are used as they are, one for each pair; the tap is left alone", () => {
     const fds = namespace.run(() => [tap("theirs", true), tap("theirs", true)]);
+    for (const fd of fds) {
+      libc.fcntl(fd, 2, 0); // F_SETFD: a child would have it
+      libc.fcntl(fd, 4, 0); // F_SETFL: it waits
+    }
     const before = link("theirs");
 
     const { owned, specs, nets } = namespace.run(() =>
@@ -175,6 +191,8 @@ describe("descriptors that are inherited", () => {
 
     expect(specs[0]!.taps.length).toBe(2);
     expect(specs[0]!.mtu).toBe(1300);
+    for (const fd of specs[0]!.taps) expectUsable(fd);
+    for (const fd of fds) expect(libc.fcntl(fd, 1, 0)).toBe(1); // no child of ours has it
     expect(nets[0]!.id).toBe("uplink");
     expect(link("theirs")).toEqual(before);
     owned.close();
