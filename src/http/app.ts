@@ -7,7 +7,8 @@ import { fromDialect, today } from "./dialect.ts";
 import { ApiError, errorResponse, statusOf } from "./errors.ts";
 import { asciiJson } from "./json.ts";
 import { metricsResponse } from "./metrics.ts";
-import { type Operation, operations, warnUnknown } from "./operations.ts";
+import type { Operation } from "./operation.ts";
+import { operations, warnUnknown } from "./operations.ts";
 import type { Descriptors, Handler } from "./socket-server.ts";
 
 const base = "/api/v1/";

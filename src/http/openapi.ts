@@ -2,7 +2,7 @@
 import { toJsonSchema } from "@valibot/to-json-schema";
 import type { GenericSchema } from "valibot";
 import { version } from "../../package.json";
-import type { Operation } from "./operations.ts";
+import type { Operation } from "./operation.ts";
 
 const json = (schema: object) => ({ content: { "application/json": { schema } } });
 

@@ -4,68 +4,21 @@
  */
 import * as v from "valibot";
 import { version } from "../../package.json";
-import { ConfigError } from "../exit-codes.ts";
 import { log } from "../log.ts";
 import { checkConfig } from "../machine/config/check.ts";
-import {
-  DeviceConfig,
-  DiskConfig,
-  FsConfig,
-  NetConfig,
-  PmemConfig,
-  VsockConfig,
-} from "../machine/config/devices.ts";
 import { size } from "../machine/config/field.ts";
-import type { ObjectSchema } from "../machine/config/shape.ts";
-import { complete, type VmConfig, VmConfigSchema } from "../machine/config/vm.ts";
+import { complete, VmConfigSchema } from "../machine/config/vm.ts";
 import { VmmError } from "../machine/vmm/errors.ts";
 import type { Vmm } from "../machine/vmm/vmm.ts";
 import { type Goal, waitFor } from "../machine/vmm/wait.ts";
 import { consoleResponse, waitForLine, writeConsole } from "./console.ts";
-import { type Dialect, toDialect } from "./dialect.ts";
+import { deviceOperations } from "./devices.ts";
+import { toDialect } from "./dialect.ts";
 import { ApiError } from "./errors.ts";
 import { eventsResponse } from "./events.ts";
 import { vmInfo } from "./info.ts";
 import { metricsResponse } from "./metrics.ts";
-import type { Descriptors } from "./socket-server.ts";
-
-/** What an operation works on. */
-export interface Context {
-  readonly vmm: Vmm;
-  /** Descriptors that came with the request. */
-  readonly fds: Descriptors;
-  /** Aborted when the client goes. */
-  readonly signal: AbortSignal;
-  readonly query: URLSearchParams;
-  readonly dialect: Dialect;
-  readonly accept: string;
-}
-
-export interface Operation {
-  readonly method: "get" | "put";
-  readonly summary: string;
-  /** The body; without it none is taken. */
-  readonly body?: ObjectSchema;
-  /** The body comes in spellings of several generations. */
-  readonly dialects?: boolean;
-  /** The status of success where it is not 204, or 200 with what `run` gives. */
-  readonly emptyStatus?: number;
-  /** Its query parameters and what they mean. */
-  readonly query?: Readonly<Record<string, string>>;
-  /** What it answers, for the documents. */
-  readonly reply?: ObjectSchema;
-  readonly run: (context: Context, body: never) => unknown;
-}
-
-/** Ties a body's schema to the function that takes it. */
-function operation<S extends ObjectSchema>(
-  of: Omit<Operation, "run" | "body"> & {
-    readonly body?: S;
-    readonly run: (context: Context, body: v.InferOutput<S>) => unknown;
-  },
-): Operation {
-  return of as Operation;
-}
+import { type Operation, operation } from "./operation.ts";
 
 const forWords = "userspace, login, exit or console:/REGEX/";
 
@@ -75,21 +28,6 @@ const PingReply = v.object({
   pid: v.number(),
   features: v.array(v.string()),
 });
-
-type Parsed = v.InferOutput<typeof VmConfigSchema>;
-
-/** Appends a device to a list of the configuration, before the VM boots. */
-const add = <K extends "disks" | "net" | "fs" | "pmem" | "devices">(
-  { vmm }: Context,
-  list: K,
-  device: NonNullable<VmConfig[K]>[number],
-): Promise<void> => {
-  if (vmm.guest) throw hotPlug();
-  return vmm.edit((config) => ({ ...config, [list]: [...(config[list] ?? []), device] }));
-};
-
-const hotPlug = () =>
-  new VmmError("unbuilt", "Devices of a running VM cannot be changed in this version of chv");
 
 const inTurn = (name: string, run: (vmm: Vmm) => Promise<void>) =>
   operation({ method: "put", summary: name, run: ({ vmm }) => run(vmm) });
@@ -120,9 +58,12 @@ export const operations: Readonly<Record<string, Operation>> = {
     summary: "Store a VM's configuration; nothing is opened",
     body: VmConfigSchema,
     dialects: true,
-    run: ({ vmm, dialect }, body: Parsed) => {
+    run: ({ vmm, dialect }, body) => {
       const config = complete(body);
       checkConfig(config);
+      if (config.net?.some(({ fds = [] }) => fds.length > 0)) {
+        throw new ApiError(400, "net: descriptors come with vm.add-net; leave fds out here");
+      }
       return vmm.create(config, (shown) => toDialect(shown, dialect));
     },
   }),
@@ -143,44 +84,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   "vm.nmi": inTurn("Send every vCPU a non-maskable interrupt", (vmm) =>
     vmm.withGuest("nmi", async ({ machine }) => machine.sendNmi()),
   ),
-  "vm.add-disk": operation({
-    ...{ method: "put", summary: "Add a disk", body: DiskConfig },
-    run: (context, body) => add(context, "disks", body),
-  }),
-  "vm.add-net": operation({
-    ...{ method: "put", summary: "Add a network interface", body: NetConfig },
-    run: (context, body) => addNet(context, body),
-  }),
-  "vm.add-fs": operation({
-    ...{ method: "put", summary: "Add a shared file system", body: FsConfig },
-    run: (context, body) => add(context, "fs", body),
-  }),
-  "vm.add-pmem": operation({
-    ...{ method: "put", summary: "Add persistent memory", body: PmemConfig },
-    run: (context, body) => add(context, "pmem", body),
-  }),
-  "vm.add-device": operation({
-    ...{ method: "put", summary: "Add a host device", body: DeviceConfig },
-    run: (context, body) => add(context, "devices", body),
-  }),
-  "vm.add-vsock": operation({
-    ...{ method: "put", summary: "Add a socket device", body: VsockConfig },
-    run: ({ vmm }, vsock) => {
-      if (vmm.guest) throw hotPlug();
-      return vmm.edit((config) => {
-        if (config.vsock) throw new ConfigError("vsock: the VM has one already; remove it first");
-        return { ...config, vsock };
-      });
-    },
-  }),
-  "vm.remove-device": operation({
-    ...{ method: "put", summary: "Remove a device by its id" },
-    body: v.object({ id: v.string() }),
-    run: ({ vmm }, { id }) => {
-      if (vmm.guest) throw hotPlug();
-      return vmm.edit((config) => without(config, id));
-    },
-  }),
+  ...deviceOperations,
   "vm.resize-disk": operation({
     ...{ method: "put", summary: "Make a raw disk larger" },
     body: v.object({ id: v.string(), desired_size: size("Its new size in bytes", { min: 1 }) }),
@@ -261,31 +165,6 @@ export const operations: Readonly<Record<string, Operation>> = {
     },
   }),
 };
-
-/** Descriptors that come with the request are the taps; numbers in the body are the sender's own and mean nothing. */
-function addNet(context: Context, body: NonNullable<VmConfig["net"]>[number]): Promise<void> {
-  if (context.vmm.guest) throw hotPlug();
-  const { count } = context.fds;
-  const { fds: _theirs, ...net } = body;
-  if (count === 0) return add(context, "net", net);
-  if (count * 2 !== body.num_queues) {
-    const why = `${count} descriptors came for num_queues=${body.num_queues}`;
-    throw new ApiError(400, `net: ${why}; send one for each pair of queues`);
-  }
-  return add(context, "net", { ...net, fds: [...context.fds.take()] });
-}
-
-/** The configuration without the device of that id. Throws ApiError when there is none. */
-function without(config: VmConfig, id: string): VmConfig {
-  const lists = ["disks", "net", "fs", "pmem", "devices"] as const;
-  for (const list of lists) {
-    const devices = config[list] as readonly { id?: string }[] | undefined;
-    if (!devices?.some((device) => device.id === id)) continue;
-    return { ...config, [list]: devices.filter((device) => device.id !== id) };
-  }
-  if (config.vsock?.id === id) return { ...config, vsock: undefined };
-  throw new ApiError(404, `No device has the id ${id}`);
-}
 
 /** Unknown keys of a body are told once for each request. */
 export function warnUnknown(name: string, unknown: readonly string[]): void {

@@ -37,6 +37,11 @@ export class Descriptors {
     return this.#fds.length;
   }
 
+  /** Which they are; they stay whose they were. */
+  get numbers(): readonly number[] {
+    return this.#fds;
+  }
+
   /** They are the caller's now. */
   take(): readonly number[] {
     const fds = this.#fds;

@@ -4,6 +4,7 @@
  */
 import { ExitCode } from "../../exit-codes.ts";
 import { monotonicNs } from "../../ffi/clock.ts";
+import { close } from "../../ffi/file.ts";
 import { log } from "../../log.ts";
 import { checkBoot } from "../config/check.ts";
 import { withIds } from "../config/ids.ts";
@@ -30,6 +31,8 @@ interface Vm {
   consoles?: ConsoleWatch | undefined;
   /** It has run, and is shut down. */
   shutDown: boolean;
+  /** Descriptors that came with its devices: they are its own, through every boot. */
+  fds: readonly number[];
 }
 
 export class Vmm {
@@ -88,16 +91,27 @@ export class Vmm {
   /** Stores a configuration that was found good; nothing is opened. Throws ConfigError when two devices share an id. */
   create(config: VmConfig, show: (config: VmConfig) => object = (same) => same): Promise<void> {
     return this.#step("create", async () => {
-      this.#vm = { config: withIds(config), show, guest: undefined, shutDown: false };
+      this.#vm = newVm(config, show);
       this.#tell("created");
     });
   }
 
-  /** Changes the configuration of a VM that does not run. What `change` throws leaves it as it was. */
-  edit(change: (config: VmConfig) => VmConfig): Promise<void> {
+  /**
+   * Changes the configuration of a VM that does not run. What `change` throws leaves it as it was. `take` gives the
+   * descriptors that the new configuration brings along, which are the VM's from then on.
+   */
+  edit(
+    change: (config: VmConfig) => VmConfig,
+    take: () => readonly number[] = () => [],
+  ): Promise<void> {
     return this.#step("edit", async () => {
       const vm = this.#vm!;
       vm.config = withIds(change(vm.config));
+      const used = vm.config.net?.flatMap(({ fds = [] }) => fds) ?? [];
+      const [kept, unused] = [[...take()], [] as number[]];
+      for (const fd of vm.fds) (used.includes(fd) ? kept : unused).push(fd);
+      vm.fds = kept;
+      for (const fd of unused) close(fd);
     });
   }
 
@@ -114,7 +128,7 @@ export class Vmm {
   bootNow(config: VmConfig): void {
     allow("create", this.state);
     const show = (same: VmConfig) => same;
-    const vm: Vm = { config: withIds(config), show, guest: undefined, shutDown: false };
+    const vm = newVm(config, show);
     this.#start(vm);
     this.#vm = vm;
   }
@@ -178,6 +192,7 @@ export class Vmm {
       const vm = this.#vm;
       if (vm?.guest) await this.#shutDown(vm);
       if (vm) this.#tell("deleted");
+      if (vm) closeAll(vm);
       this.#vm = undefined;
     });
   }
@@ -210,6 +225,7 @@ export class Vmm {
   async close(): Promise<void> {
     const stopped = this.#next(async () => {
       await this.#vm?.guest?.stop();
+      if (this.#vm) closeAll(this.#vm);
     });
     await stopped.catch((error: unknown) => log.error((error as Error).message));
   }
@@ -243,4 +259,13 @@ export class Vmm {
     this.#queue = step.catch(() => {});
     return step;
   }
+}
+
+function newVm(config: VmConfig, show: Vm["show"]): Vm {
+  return { config: withIds(config), show, guest: undefined, shutDown: false, fds: [] };
+}
+
+function closeAll(vm: Vm): void {
+  for (const fd of vm.fds) close(fd);
+  vm.fds = [];
 }
