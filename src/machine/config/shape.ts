@@ -98,9 +98,16 @@ export function fieldShape(name: string, schema: v.GenericSchema): FieldShape {
   };
 }
 
+const fieldsBySchema = new WeakMap<ObjectSchema, readonly FieldShape[]>();
+
 /** The fields of an object, in the order of the schema. */
-export function fieldsOf(schema: ObjectSchema): FieldShape[] {
-  return Object.entries(schema.entries).map(([name, entry]) => fieldShape(name, entry));
+export function fieldsOf(schema: ObjectSchema): readonly FieldShape[] {
+  let fields = fieldsBySchema.get(schema);
+  if (!fields) {
+    fields = Object.entries(schema.entries).map(([name, entry]) => fieldShape(name, entry));
+    fieldsBySchema.set(schema, fields);
+  }
+  return fields;
 }
 
 /** A key inside an option's value: where it goes in JSON. */
