@@ -4,10 +4,11 @@
  * is no output, and no room for input.
  */
 import type { InputSink, OutputSource } from "../../bus/character.ts";
+import { GuestFault } from "./guest-fault.ts";
 import type { Virtqueue } from "./queue.ts";
 
-/** Words of a queue's position: its chain (-1: none), the segment in it, and how far into that. */
-const [head, segment, inside] = [0, 1, 2];
+/** Words of a queue's position: its chain (-1: none), the segment in it, how far into that, and where that begins. */
+const [head, segment, inside, host] = [0, 1, 2, 3];
 /** Places in the counters (see ConsoleCounters). */
 const [readOps, readBytes, writeOps, writeBytes] = [0, 1, 2, 3];
 
@@ -15,7 +16,7 @@ const [readOps, readBytes, writeOps, writeBytes] = [0, 1, 2, 3];
 abstract class Cursor {
   /** At most one. */
   protected readonly queues: Virtqueue[] = [];
-  protected readonly at = Float64Array.of(-1, 0, 0);
+  protected readonly at = Float64Array.of(-1, 0, 0, 0);
 
   constructor(readonly counters: Float64Array) {}
 
@@ -30,10 +31,7 @@ abstract class Cursor {
   }
 
   get address(): number {
-    const queue = this.queues[0]!;
-    const { chain, windows } = queue;
-    const start = chain.addressOf(this.at[segment]!);
-    return windows.hostAddress(start, 1) + this.at[inside]!;
+    return this.at[host]! + this.at[inside]!;
   }
 
   /** Publishes what was given back. */
@@ -63,6 +61,16 @@ abstract class Cursor {
     return at[head]! >= 0;
   }
 
+  /** How much of the segment is left. Throws GuestFault. */
+  protected rest({ chain, windows }: Virtqueue): number {
+    const { at } = this;
+    const length = chain.lengthOf(at[segment]!);
+    // bytes are copied, too: where there may be no memory behind an address that would be the end of the process
+    at[host] = windows.ramAddress(chain.addressOf(at[segment]!), length);
+    if (at[host]! < 0) throw new GuestFault("a buffer of a console that is not RAM");
+    return length - at[inside]!;
+  }
+
   protected advance(count: number): void {
     const { chain } = this.queues[0]!;
     this.at[inside]! += count;
@@ -82,7 +90,7 @@ export class ConsoleOutput extends Cursor implements OutputSource {
   look(): number {
     const queue = this.queues[0];
     if (!queue || !this.take(queue, false)) return 0;
-    return queue.chain.lengthOf(this.at[segment]!) - this.at[inside]!;
+    return this.rest(queue);
   }
 
   consume(count: number): void {
@@ -120,7 +128,7 @@ export class ConsoleInput extends Cursor implements InputSink {
     if (!queue || !this.isOpen) return 0;
     if (this.at[head]! >= 0 && this.at[segment] === this.end(queue)) this.finish();
     if (!this.take(queue, true)) return 0;
-    return queue.chain.lengthOf(this.at[segment]!) - this.at[inside]!;
+    return this.rest(queue);
   }
 
   produced(count: number): void {

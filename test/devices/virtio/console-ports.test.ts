@@ -3,7 +3,9 @@ import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ConsoleInput } from "../../../src/devices/virtio/console-queues.ts";
 import { GuestFault } from "../../../src/devices/virtio/guest-fault.ts";
+import { Virtqueue } from "../../../src/devices/virtio/queue.ts";
 import { createEventfd, signalEventfd } from "../../../src/ffi/eventfd.ts";
 import { bytesToRead } from "../../../src/ffi/file.ts";
 import { listenUnix } from "../../../src/ffi/unix-socket.ts";
@@ -11,6 +13,7 @@ import { storeSize } from "../../../src/machine/console/size.ts";
 import { close, connect, pipe, send, text } from "../../machine/console/far-end.ts";
 import { leftOpen, openFiles } from "../../machine/proc.ts";
 import { ConsoleRig, MULTIPORT, SIZE } from "./console-rig.ts";
+import { Driver } from "./driver.ts";
 
 const [DEVICE_READY, PORT_ADD, PORT_READY, CONSOLE_PORT, RESIZE, PORT_OPEN, PORT_NAME] = [
   0, 1, 3, 4, 5, 6, 7,
@@ -90,6 +93,7 @@ test("what there are no buffers for is said when there are", () => {
   rig.control(badId, DEVICE_READY, 1);
   rig.control(0, PORT_READY, 1);
   expect(rig.messages()).toEqual([]);
+  expect(rig.drivers[2]!.noNotify).toBe(false);
 
   const said = [];
   for (let i = 0; i < 5; i++) {
@@ -149,6 +153,19 @@ test("input waits until the guest opens the port, and again after it has closed 
   expect(rig.arrived(0)).toEqual([]);
 });
 
+test("a port that is closed does not ask for room", () => {
+  const { rig } = piped(1);
+  const input = new ConsoleInput(new Float64Array(4));
+  const driver = new Driver(rig.ram, 8, 0x40_0000);
+  driver.offer([{ address: 0x41_0000, length: 8, write: true }]);
+  const options = { indirect: true, eventIndex: false, call: () => {} };
+  input.start(new Virtqueue(rig.ram.windows, driver.layout, options));
+
+  expect([input.look(), input.sleep()]).toEqual([0, true]);
+  input.isOpen = true;
+  expect([input.look(), input.sleep()]).toEqual([8, false]);
+});
+
 test("a reset forgets what the driver knew; input waits anew", () => {
   const { rig, pipes, fill } = piped(1);
   rig.control(0, PORT_READY, 1);
@@ -190,6 +207,35 @@ describe("a port on a socket", () => {
     rig.room(8, rig.queueOf(1));
     rig.settle();
     expect(rig.messages()).toEqual([[1, PORT_OPEN, 0]]);
+  });
+
+  test("is told to be closed when its client goes, though the guest has not opened it", () => {
+    const { path, rig } = listening();
+    rig.control(1, PORT_READY, 1);
+    const fd = connect(path);
+    rig.settle();
+    rig.messages();
+    close(fd);
+    rig.settle();
+
+    expect(rig.messages()).toEqual([[1, PORT_OPEN, 0]]);
+  });
+
+  test("is no news to a driver that has begun anew, or been reset", () => {
+    const { path, rig } = listening();
+    rig.control(1, PORT_READY, 1);
+    rig.control(badId, DEVICE_READY, 1);
+    rig.messages();
+    const fd = connect(path);
+    rig.settle();
+    expect(rig.messages()).toEqual([]);
+
+    rig.control(1, PORT_READY, 1);
+    rig.messages();
+    rig.backend.stop();
+    close(fd);
+    rig.settle();
+    expect(rig.messages()).toEqual([]);
   });
 
   test("is not told of before the driver has it", () => {
@@ -241,6 +287,20 @@ describe("a port that is a console", () => {
 
     expect(rig.messages()).toEqual([[1, RESIZE, 1, shape(300, 40_000)]]);
     expect(rig.worker.configChanges).toBe(0);
+  });
+
+  test("alone is told of its terminal's size", () => {
+    const size = { word: new SharedArrayBuffer(4), fd: later(createEventfd(), close) };
+    const rig = made([{ size }], MULTIPORT | SIZE, {
+      ports: [port("data")],
+      terminal: { port: 0, columns: 80, rows: 25 },
+    });
+    fill(rig);
+    rig.control(0, PORT_READY, 1);
+    signalEventfd(size.fd);
+    rig.settle();
+
+    expect(rig.messages().map(([, event]) => event)).toEqual([PORT_NAME, PORT_OPEN]);
   });
 
   test("is not told of sizes by a driver that does not take them", () => {

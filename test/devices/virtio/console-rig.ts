@@ -6,6 +6,7 @@ import {
   consoleConfig,
   consoleQueueSizes,
 } from "../../../src/devices/virtio/console-config.ts";
+import { GuestWindows } from "../../../src/devices/virtio/guest-windows.ts";
 import { Virtqueue } from "../../../src/devices/virtio/queue.ts";
 import { ConsolePort } from "../../../src/machine/console/port.ts";
 import type { FarEndSpec } from "../../../src/machine/spec.ts";
@@ -37,6 +38,7 @@ export class ConsoleRig {
   /** How often the driver was called, by queue. */
   calls: number[] = [];
   #next = buffersAt;
+  #windows = this.ram.windows;
 
   constructor(
     ends: readonly Partial<FarEndSpec>[],
@@ -59,10 +61,18 @@ export class ConsoleRig {
     this.drivers = sizes.map((size, i) => new Driver(this.ram, size, 0x1000 + i * 0x1000));
     const queues = this.drivers.map((driver, i) => {
       const options = { indirect: true, eventIndex: false, call: () => this.calls[i]!++ };
-      return new Virtqueue(this.ram.windows, driver.layout, options);
+      return new Virtqueue(this.#windows, driver.layout, options);
     });
     this.backend.start(queues, features);
     for (const i of queues.keys()) this.backend.kicked(i);
+  }
+
+  /** Starts anew with a page of persistent memory at a guest address. */
+  usePersistent(start: number): void {
+    const page = new FakeRam([{ start, length: 4096 }]);
+    this.#windows = new GuestWindows(this.ram.regions, page.regions);
+    this.backend.stop();
+    this.start();
   }
 
   /** The port's receive queue (virtio 1.2 section 5.3.2); the transmit queue is the next. */

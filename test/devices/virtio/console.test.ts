@@ -1,12 +1,13 @@
 /** The console device with one port (virtio 1.2 section 5.3), on far ends of every kind. */
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { EventKind } from "../../../src/bus/events.ts";
 import { GuestFault } from "../../../src/devices/virtio/guest-fault.ts";
+import { Virtqueue } from "../../../src/devices/virtio/queue.ts";
 import { createEventfd, signalEventfd } from "../../../src/ffi/eventfd.ts";
-import { bytesToRead, Open } from "../../../src/ffi/file.ts";
+import { bytesToRead, Open, open } from "../../../src/ffi/file.ts";
 import { openPty } from "../../../src/ffi/terminal.ts";
 import { listenUnix } from "../../../src/ffi/unix-socket.ts";
 import { storeSize } from "../../../src/machine/console/size.ts";
@@ -74,6 +75,7 @@ describe("output", () => {
     rig.say("last");
     rig.settle();
     expect(rig.said()).toBe(0);
+    expect(rig.drivers[1]!.noNotify).toBe(true); // it need not kick for what waits
 
     const got: Uint8Array[] = [];
     for (let total = 0; total < said.length + 4; ) {
@@ -125,6 +127,27 @@ describe("output", () => {
     expect(rig.said()).toBe(3);
   });
 
+  test("of empty chains without end leaves the worker time for others", () => {
+    const rig = made([{ mode: "null" }]);
+    const driver = rig.drivers[1]!;
+    const head = driver.offer([{ address: 0x10_0000, length: 0 }]);
+    // as a driver on another processor: for each that comes back there is one more
+    const complete = Virtqueue.prototype.complete;
+    let times = 0;
+    const spy = spyOn(Virtqueue.prototype, "complete").mockImplementation(function (
+      this: Virtqueue,
+      ...chain
+    ) {
+      if (times++ > 10_000) throw new Error("test: for ever");
+      driver.publish(head);
+      complete.apply(this, chain);
+    });
+    rig.backend.kicked(1);
+    spy.mockRestore();
+
+    expect(times).toBe(64);
+  });
+
   test("of no bytes comes back", () => {
     const rig = made([{ mode: "null" }]);
     rig.drivers[1]!.offer([{ address: 0x10_0000, length: 4, write: true }]);
@@ -134,6 +157,24 @@ describe("output", () => {
 
     expect(rig.said()).toBe(2);
     expect(rig.calls[1]).toBe(1);
+  });
+
+  test("on a descriptor that may block goes in small pieces, and never waits", () => {
+    const { read, write } = ends();
+    const flags = Open.writeOnly | Open.noControllingTerminal;
+    const blocking = later(open(`/proc/self/fd/${write}`, flags), close);
+    const rig = made([{ mode: "tty", outFd: blocking, outBlocks: true }]);
+    const said = pattern(200_000);
+    rig.say(said);
+    const got: Uint8Array[] = [];
+    for (let total = 0; total < said.length; ) {
+      rig.settle();
+      const part = take(read) as Uint8Array;
+      got.push(part);
+      total += part.length;
+    }
+
+    expect(Buffer.compare(Buffer.concat(got), said)).toBe(0);
   });
 
   test("that a far end is gone for is told of once, and the guest goes on", () => {
@@ -261,6 +302,37 @@ describe("input", () => {
     expect(rig.arrived()).toEqual(["ab", "c\x01c"]);
   });
 
+  test("of a file, which cannot be waited on, comes a few buffers at a time, to its end", () => {
+    const file = join(work, "input");
+    writeFileSync(file, "0123456789".repeat(9));
+    const inFd = later(openPath(file, Open.readOnly), close);
+    const rig = made([{ mode: "tty", inFd }]);
+    for (let i = 0; i < 30; i++) {
+      const buffer = { address: 0x20_0000 + i * 16, length: 3, write: true };
+      rig.drivers[0]!.offer([buffer]);
+    }
+    rig.backend.kicked(0);
+    expect(rig.drivers[0]!.collect().length).toBe(16);
+    rig.settle();
+
+    expect(rig.drivers[0]!.collect().length).toBe(14);
+    expect(rig.worker.pump()).toBe(0);
+  });
+
+  test("of keys that the guest does not take is kept up to a limit, and the escape key works", () => {
+    const { read, write } = ends();
+    const rig = made([{ mode: "tty", inFd: read, escapeKeys: true }]);
+    send(write, "k".repeat(6000));
+    rig.settle();
+    send(write, "\x01x");
+    rig.settle();
+    expect(rig.events.map(({ kind }) => kind)).toEqual([EventKind.quit]);
+
+    rig.room(8000);
+    rig.settle();
+    expect(rig.arrived()).toEqual(["k".repeat(4096)]);
+  });
+
   test("a client that goes while the guest takes no input makes room for the next", () => {
     const { path, rig } = listening();
     const first = connect(path);
@@ -317,6 +389,33 @@ describe("a reset", () => {
     expect(Buffer.compare(Buffer.concat(got), expected)).toBe(0);
   });
 
+  test("goes on writing by itself what it took along", () => {
+    const { read, write } = ends();
+    const rig = made([{ mode: "tty", outFd: write }]);
+    rig.offer("never kicked");
+    rig.backend.stop();
+    rig.settle();
+
+    expect(text(read)).toBe("never kicked");
+  });
+
+  test("takes along what was put out with nobody there", () => {
+    const { path, rig } = listening();
+    rig.offer("never kicked");
+    rig.backend.stop();
+    const fd = client(path);
+    rig.settle();
+
+    expect(text(fd)).toBe("never kicked");
+  });
+
+  test("with a broken ring is a reset all the same", () => {
+    const rig = made([{ mode: "tty", outFd: ends().write }]);
+    rig.drivers[1]!.offer([{ address: 0x9000_0000, length: 4 }]);
+
+    expect(rig.backend.stop()).toBe(true);
+  });
+
   test("for good is followed by a farewell, until the far end has everything", () => {
     const { read, write } = ends();
     const rig = made([{ mode: "tty", outFd: write }]);
@@ -371,6 +470,15 @@ test("a broken ring is the driver's fault; what came before it has gone out", ()
   rig.start();
   rig.say("again");
   expect(text(read)).toBe("again");
+});
+
+test("a buffer in persistent memory, which may have nothing behind it, is the driver's fault", () => {
+  const rig = made([{ mode: "null" }]);
+  const at = 0x1_0000_0000;
+  rig.usePersistent(at);
+  rig.drivers[1]!.offer([{ address: at, length: 8 }]);
+
+  expect(() => rig.backend.kicked(1)).toThrow(GuestFault);
 });
 
 test("queues that the driver left out cost nothing", () => {

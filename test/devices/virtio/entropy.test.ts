@@ -245,10 +245,13 @@ describe("a source that has nothing yet", () => {
     entropy.backend.kicked();
 
     expect(entropy.backend.stop()).toBe(true);
+    expect(entropy.worker.watching(entropy.fd)).toBe(false);
     feed("late");
     entropy.worker.settle();
     expect(entropy.text(8)).toBe("\xee".repeat(8));
     entropy.start();
+    entropy.backend.kicked();
+    expect(entropy.driver.collect()).toEqual([]);
     const head = entropy.offer(8);
     entropy.backend.kicked();
 

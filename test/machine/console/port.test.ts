@@ -3,10 +3,15 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ByteRing } from "../../../src/bus/byte-ring.ts";
+import { EventRing } from "../../../src/bus/event-ring.ts";
 import { EventKind } from "../../../src/bus/events.ts";
 import { Open } from "../../../src/ffi/file.ts";
 import { openPty } from "../../../src/ffi/terminal.ts";
 import { listenUnix } from "../../../src/ffi/unix-socket.ts";
+import { ConsolePort } from "../../../src/machine/console/port.ts";
+import { RingInput, RingOutput } from "../../../src/machine/console/rings.ts";
+import { TestWorker } from "../../devices/virtio/worker.ts";
 import { leftOpen, openFiles } from "../proc.ts";
 import {
   Console,
@@ -301,6 +306,48 @@ describe("a pty", () => {
 
     expect(seen).toEndWith("last words");
     expect(console.events).toHaveLength(1);
+  });
+});
+
+describe("by itself, without its device", () => {
+  const ring = () => new SharedArrayBuffer(ByteRing.bytesFor(4096));
+  const device = () => ({
+    output: new RingOutput(ring()),
+    input: new RingInput(ring()),
+    inputArrived() {},
+    transmitterReady() {},
+  });
+  const none = { outFd: -1, inFd: -1, listenFd: -1, escapeKeys: false, outBlocks: false };
+  const events = () => new EventRing(new SharedArrayBuffer(EventRing.byteLength), 0);
+  const worker = () => later(new TestWorker(), (one) => one.close());
+
+  test("a pty finds its client", () => {
+    const { master, path } = openPty();
+    later(master, close);
+    const waiter = worker();
+    const ends = { ...none, outFd: master, inFd: master };
+    const spec = { name: "serial", mode: "pty", ...ends } as const;
+    const port = new ConsolePort(spec, device(), waiter, events());
+    later(port, (one) => one.close());
+    later(openPath(path, Open.readWrite), close);
+
+    while (!port.present) expect(waiter.pump(10_000)).toBe(1);
+  });
+
+  test("a socket that cannot be accepted from is left alone for a while, and tried again", () => {
+    const { read, write } = pipe(); // accept4(2) fails on it
+    later(read, close);
+    later(write, close);
+    const waiter = worker();
+    const spec = { name: "serial", mode: "socket", ...none, listenFd: read } as const;
+    const port = new ConsolePort(spec, device(), waiter, events());
+    later(port, (one) => one.close());
+    send(write, "x");
+    waiter.pump(10_000);
+    expect(waiter.watching(read)).toBe(false);
+
+    waiter.pump(10_000); // the timer
+    expect(waiter.watching(read)).toBe(true);
   });
 });
 
