@@ -8,6 +8,7 @@ import { log } from "../log.ts";
 import { checkConfig } from "../machine/config/check.ts";
 import { size } from "../machine/config/field.ts";
 import { complete, VmConfigSchema } from "../machine/config/vm.ts";
+import { resizeDisk } from "../machine/virtio/resize.ts";
 import { VmmError } from "../machine/vmm/errors.ts";
 import type { Vmm } from "../machine/vmm/vmm.ts";
 import { type Goal, waitFor } from "../machine/vmm/wait.ts";
@@ -90,7 +91,8 @@ export const operations: Readonly<Record<string, Operation>> = {
     body: v.object({ id: v.string(), desired_size: size("Its new size in bytes", { min: 1 }) }),
     run: ({ vmm }, { id, desired_size: bytes }) =>
       vmm.withGuest("resize-disk", async ({ machine }) => {
-        if (!machine.resizeDisk(id, bytes)) throw new ApiError(404, `No disk has the id ${id}`);
+        if (!resizeDisk(machine.virtio, id, bytes))
+          throw new ApiError(404, `No disk has the id ${id}`);
       }),
   }),
   "vm.counters": operation({

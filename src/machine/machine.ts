@@ -29,8 +29,7 @@ import { readCounters } from "./virtio/counters.ts";
 import { openDevices } from "./virtio/devices.ts";
 import { attachPersistent } from "./virtio/persistent.ts";
 import { plugInto } from "./virtio/plug.ts";
-import { resizeDisk } from "./virtio/resize.ts";
-import { freeSlot, ownWorkers } from "./virtio/spec.ts";
+import { freeSlot, ownWorkers, type PluggedVirtio } from "./virtio/spec.ts";
 import { createVirtualMachine, possibleCpus, type VirtualMachine } from "./virtual-machine.ts";
 
 const msiToAll = 0xfeef_f000;
@@ -239,9 +238,9 @@ export class Machine {
     return Object.fromEntries(virtio.map((device) => [device.spec.id, readCounters(device)]));
   }
 
-  /** Gives a disk more room; see resizeDisk. */
-  resizeDisk(id: string, bytes: number): boolean {
-    return resizeDisk(this.#board.virtio, id, bytes);
+  /** Its virtio devices, to be looked at and changed under their locks. */
+  get virtio(): readonly PluggedVirtio[] {
+    return this.#board.virtio;
   }
 
   /** The last lines that the guest has put out, by console ("serial"); those without any are left out. */
