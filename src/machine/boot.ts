@@ -66,7 +66,11 @@ export const biosEntry = Uint8Array.of(
   ...[0xb0, resetValue, 0xee], //                   mov al, resetValue; out dx, al
   ...[0xf4, 0xeb, 0xfd], //                         hlt; jmp to the hlt
 );
-const mmconfigBytesPerBus = 0x10_0000;
+/**
+ * There are no bridges. Linux looks for a device in each of 32 slots of every bus up to the last one that MCFG names
+ * (pcibios_fixup_peer_bridges in its arch/x86/pci/legacy.c), by two exits each: 16,320 for 255 empty buses.
+ */
+const lastBus = 0;
 const pciWindow32 = {
   start: MemoryMap.pciWindow32,
   length: MemoryMap.pciWindow32End - MemoryMap.pciWindow32,
@@ -157,7 +161,7 @@ function acpiTables(plan: BootPlan): ReturnType<typeof buildAcpi> {
       {
         segment: 0,
         startBus: 0,
-        endBus: MemoryMap.mmconfigSize / mmconfigBytesPerBus - 1,
+        endBus: lastBus,
         mmconfig: MemoryMap.mmconfig,
         configPorts: { start: Port.pciConfig, length: 8 },
         ports: [],
