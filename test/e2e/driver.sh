@@ -1,15 +1,33 @@
 # Sourced by the script that runs chv (see guest.ts), in the run's folder. What a test's own part may
-# use: $chv is the process; stdout, stderr and events are its files.
+# use: $chv is the process; stdout, stderr and events are its files. To wait, nothing is started: on
+# the lab's one emulated processor a program costs 70 to 250 ms, and a guest beside it most of its time.
+
+exec {never}<> <(:) # nothing ever comes from there
+quick=              # before a program's name: the lab's static busybox starts in a third of the time
+[ ! -x /run/lab/busybox ] || quick=/run/lab/busybox
+
+# pause SECONDS, fractions too.
+pause() { read -rt "$1" -u "$never" || true; }
+
+# contains FILE TEXT [TIMES]: whether that many lines of the file contain the text.
+contains() {
+  local line lines=() count=0
+  { mapfile -t lines <"$1"; } 2>/dev/null || return
+  for line in "${lines[@]}"; do
+    [[ $line != *"$2"* ]] || count=$((count + 1))
+  done
+  [ "$count" -ge "${3:-1}" ]
+}
 
 # await_text FILE TEXT [TIMES]: until that many lines of the file contain the text; fails when they
 # do not within some four minutes, or when chv has ended without them.
 await_text() {
-  local tries alive
+  local tries ended=
   for ((tries = 0; tries < 1200; tries++)); do
-    alive=$(jobs -rp)
-    [ "$(grep -csF -e "$2" "$1")" -lt "${3:-1}" ] 2>/dev/null || [ ! -e "$1" ] || return 0
-    [ -n "$alive" ] || [ -z "${chv:-}" ] || break
-    sleep 0.2
+    [ -z "${chv:-}" ] || kill -0 "$chv" 2>/dev/null || ended=1
+    ! contains "$@" || return 0
+    [ -z "$ended" ] || break
+    pause 0.2
   done
   echo "driver: no '$2' in $1" >&2
   return 1
@@ -18,18 +36,19 @@ await_text() {
 # await_code CODE: until the guest has written that code (decimal) to the debug port.
 await_code() { await_text events "\"code\":$1,"; }
 
-# The pty that chv says it has opened.
-pty_path() { await_text stderr '--serial pty: ' && sed -n 's/.*--serial pty: //p' stderr; }
+# copy_program FILE COPY: on the lab's own memory it starts quicker than over virtiofs.
+copy_program() {
+  rm -f /tmp/chv-e2e-*
+  cp "$1" "$2.$$" && mv "$2.$$" "$2"
+}
 
-# The program, on the lab's own memory: it starts quicker there than over virtiofs.
-local_copy() {
-  local copy
-  copy=/tmp/chv-e2e-$(stat -c %i-%Y-%s "$1")
-  if [ ! -x "$copy" ]; then
-    rm -f /tmp/chv-e2e-*
-    cp "$1" "$copy.$$" && mv "$copy.$$" "$copy"
-  fi
-  echo "$copy"
+# keep_files FOLDER: copies what the run has left here.
+keep_files() {
+  local file files=()
+  for file in *; do
+    [ ! -f "$file" ] || files+=("$file")
+  done
+  $quick cp -- "${files[@]}" "$1"
 }
 
 # talk ADDRESS [NAME]: a client of the serial port at a socat address, which sees what the guest has
@@ -38,5 +57,5 @@ talk() {
   local shown=${2:-client} chv=
   : >"$shown"
   { echo "echo typed by $shown \$((6*7))"; await_text "$shown" "typed by $shown 42"; } |
-    timeout 100 socat -t 0.2 - "$1" >"$shown" && grep -q "typed by $shown 42" "$shown"
+    socat -T 100 -t 0.2 - "$1" >"$shown" && contains "$shown" "typed by $shown 42"
 }

@@ -5,6 +5,7 @@
 
 import { test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { basename } from "node:path";
 import { cache, initramfsFile, kernelFile, pathInLab, root } from "../lab/paths.ts";
 import { direct, labRun } from "../lab/run.ts";
 import { guestScript } from "./initramfs/build.ts";
@@ -62,6 +63,14 @@ const bootTimeoutMs = 300_000;
 export const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
 const inside = (path: string) => (direct ? path : pathInLab(path));
 
+const built = `${root}/dist/chv`;
+/** The program as scripts start it: in the lab, a copy of what was built last. */
+function program(): string {
+  if (direct) return built;
+  const { ino, mtimeMs, size } = statSync(built);
+  return `/tmp/chv-e2e-${ino}-${mtimeMs}-${size}`;
+}
+
 /** chv's arguments for a guest. */
 function guestArguments(options: GuestOptions): string[] {
   const script = guestScript(options.run ?? ":", options.end ?? "poweroff");
@@ -76,21 +85,25 @@ function guestArguments(options: GuestOptions): string[] {
   ];
 }
 
-/** Starts chv as `$chv`, lets `drive` work and waits for the end: prints nothing, leaves files. */
+/**
+ * Starts chv as `$chv`, lets `drive` work and waits for the end: prints nothing, leaves files. They are in memory
+ * until then: over virtiofs each write of chv's would be a request to the host.
+ */
 function hostScript(folder: string, options: GuestOptions): string {
-  const program = direct ? `${root}/dist/chv` : `$(local_copy ${quote(`${root}/dist/chv`)})`;
   const command = guestArguments(options).map(quote).join(" ");
   const input = options.input ? `{ ${options.input}\n} |` : "";
   return `
     . ${quote(`${root}/test/e2e/driver.sh`)}
-    cd ${quote(folder)} || exit 1
-    rm -f ./* # of a run that the lab did not survive
-    program="${program}"
+    program=${quote(program())} work=/tmp/chv-${basename(folder)}
+    [ -x "$program" ] || copy_program ${quote(built)} "$program"
+    $quick mkdir "$work" && cd "$work" || exit 1
     ${options.before ?? ""}
-    touch stdout stderr events
+    : >stdout >stderr >events
     ended() {
       [ -z "$chv" ] || kill -KILL "$chv" 2>/dev/null
       ${options.after ?? ""}
+      keep_files ${quote(folder)}
+      $quick rm -rf "$work"
     }
     trap ended EXIT
     ${input} "$program" ${command} ${input ? "" : "</dev/null"} >stdout 2>stderr &
@@ -103,7 +116,7 @@ function hostScript(folder: string, options: GuestOptions): string {
     wait "$chv"
     echo $? >status
     chv=
-    ls >left
+    printf '%s\\n' * >left
     exit "\${failed:-0}"`;
 }
 

@@ -54,6 +54,13 @@ describe("interrupts", () => {
   );
 });
 
+describe("PCI", () => {
+  guestTest("one bus is told of: Linux looks for devices on no others", async () => {
+    const { stdout } = await bzImage();
+    expect(stdout).toContain("for domain 0000 [bus 00-00]");
+  });
+});
+
 describe("--memory", () => {
   guestTest("5 GiB lie on both sides of the hole", async () => {
     const { stdout } = await olderElf();
