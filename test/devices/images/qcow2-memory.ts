@@ -286,3 +286,12 @@ export function memoryRig(
     for (const one of fds) closeSync(one);
   }
 }
+
+/** An image in memory whose requests are done in order; `options` can be changed while it runs. */
+export function calmRig(path: string, memory: MemoryOptions = {}) {
+  const options: { -readonly [K in keyof MemoryOptions]: MemoryOptions[K] } = {
+    ...memory,
+    calm: true,
+  };
+  return { ...memoryRig(path, randomOf(1), { memory: options }), options };
+}

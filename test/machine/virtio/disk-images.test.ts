@@ -1,7 +1,15 @@
 /** Disks of qcow2 images: what is opened, what the guest is told, and what is refused. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseOptions } from "../../../src/cli/options.ts";
@@ -25,7 +33,12 @@ const raw = (name: string, bytes: number, start = "") => {
   truncateSync(at(name), bytes);
   return at(name);
 };
-const descriptors = () => readdirSync("/proc/self/fd").length;
+/** Descriptors of images. */
+const descriptors = () =>
+  readdirSync("/proc/self/fd").filter((fd) => {
+    const link = `/proc/self/fd/${fd}`;
+    return existsSync(link) && readlinkSync(link).startsWith(folder);
+  }).length;
 
 function open(text: string) {
   const owned = new Owned();
@@ -38,6 +51,7 @@ function open(text: string) {
   }
 }
 
+/** The message of the ConfigError; nothing more may be open than before. */
 function refusal(text: string): string {
   const before = descriptors();
   try {

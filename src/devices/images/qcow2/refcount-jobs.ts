@@ -104,13 +104,13 @@ export class RefcountJobs {
   *writeBlocks(): Job {
     const { cache, io, refcounts } = this;
     if (cache.dirtyCount === 0) return;
-    for (let slice = 0; slice < cache.slices; slice++) {
-      if (!cache.isDirty(slice)) continue;
+    for (let number = 0; number < cache.dirtyCount; number++) {
+      const slice = cache.dirtyAt(number);
       while (io.isFull) yield;
       io.write(cache.address(slice), cache.sliceBytes, refcounts.hostOf(cache.tag(slice)));
     }
     yield* this.finish();
-    for (let slice = 0; slice < cache.slices; slice++) cache.clean(slice);
+    cache.cleanAll();
   }
 
   /** Writes the entries of the refcount table that differ. */

@@ -7,8 +7,9 @@ import { Block } from "../../../ffi/block.ts";
 import { pieceBytes } from "./format.ts";
 
 const State = { empty: 0, loading: 1, valid: 2 } as const;
-/** Words of the cache's own state. */
+/** Words of the cache's own state: where `victim` looks next, and how many slices are dirty. */
 const [hand, dirtyTotal] = [0, 1];
+const clean = -1;
 
 export class SliceCache {
   /** The bytes of all slices; slice `i` begins at `i * sliceBytes`. */
@@ -19,7 +20,9 @@ export class SliceCache {
   private readonly base: number;
   private readonly tags: Float64Array;
   private readonly states: Uint8Array;
-  private readonly dirt: Uint8Array;
+  /** The dirty slices, and by slice its place among them. */
+  private readonly dirty: Uint32Array;
+  private readonly places: Int32Array;
   private readonly pins: Uint32Array;
   private readonly used: Uint8Array;
   /** Hash chains: the first slice of each, and the slice behind each. */
@@ -38,7 +41,8 @@ export class SliceCache {
     this.notes = new Int32Array(slices);
     this.tags = new Float64Array(slices).fill(-1);
     this.states = new Uint8Array(slices);
-    this.dirt = new Uint8Array(slices);
+    this.dirty = new Uint32Array(slices);
+    this.places = new Int32Array(slices).fill(clean);
     this.pins = new Uint32Array(slices);
     this.used = new Uint8Array(slices);
     this.heads = new Int32Array(2 ** Math.ceil(Math.log2(slices + 1))).fill(-1);
@@ -110,20 +114,27 @@ export class SliceCache {
 
   /** The slice differs from what the image holds. */
   soil(slice: number): void {
-    if (this.dirt[slice] === 1) return;
-    this.dirt[slice] = 1;
-    this.words[dirtyTotal]!++;
+    if (this.places[slice] !== clean) return;
+    this.places[slice] = this.words[dirtyTotal]!;
+    this.dirty[this.words[dirtyTotal]!++] = slice;
   }
   clean(slice: number): void {
-    if (this.dirt[slice] === 0) return;
-    this.dirt[slice] = 0;
-    this.words[dirtyTotal]!--;
+    const place = this.places[slice]!;
+    if (place === clean) return;
+    const last = this.dirty[--this.words[dirtyTotal]!]!;
+    this.dirty[place] = last;
+    this.places[last] = place;
+    this.places[slice] = clean;
   }
-  isDirty(slice: number): boolean {
-    return this.dirt[slice] === 1;
+  cleanAll(): void {
+    while (this.dirtyCount > 0) this.clean(this.dirty[0]!);
   }
   get dirtyCount(): number {
     return this.words[dirtyTotal]!;
+  }
+  /** One of the dirty slices, by number from 0 on. */
+  dirtyAt(number: number): number {
+    return this.dirty[number]!;
   }
 
   /** A slice that may go: an empty one, or one that was not used since the hand last came by. */
@@ -131,7 +142,7 @@ export class SliceCache {
     for (let steps = 2 * this.slices; steps > 0; steps--) {
       const slice = this.words[hand]!;
       this.words[hand] = slice + 1 === this.slices ? 0 : slice + 1;
-      if (this.states[slice] === State.loading || this.dirt[slice] === 1) continue;
+      if (this.states[slice] === State.loading || this.places[slice] !== clean) continue;
       if (this.pins[slice]! > 0) continue;
       if (this.used[slice] === 0) return slice;
       this.used[slice] = 0;

@@ -14,8 +14,11 @@ import type { TablesSpec, WriteSpec } from "./spec.ts";
 
 type Job<T = void> = Generator<void, T>;
 
-/** Whether the header is ready for changes; whether L2 entries refer to what was written since the last commit. */
-const [prepared, placed] = [0, 1];
+/**
+ * Whether the header is ready for changes; whether L2 entries refer to what was written since the last commit; whether
+ * the L1 table differs from the file.
+ */
+const [prepared, placed, l1Differs] = [0, 1, 2];
 
 export class TableJobs {
   private readonly cache: SliceCache;
@@ -23,7 +26,7 @@ export class TableJobs {
   private readonly l1: Uint8Array;
   /** Pieces of the L1 table that differ from the file. */
   private readonly l1Dirt: Uint8Array;
-  private readonly state = new Uint8Array(2);
+  private readonly state = new Uint8Array(3);
 
   constructor(
     readonly layer: Layer,
@@ -101,6 +104,7 @@ export class TableJobs {
     layer.l1.setUint32(index * entryBytes, high);
     layer.l1.setUint32(index * entryBytes + 4, table % highUnit);
     this.l1Dirt[Math.floor((index * entryBytes) / layer.sliceBytes)] = 1;
+    this.state[l1Differs] = 1;
     this.place();
   }
 
@@ -123,7 +127,7 @@ export class TableJobs {
   }
 
   private get mapsDiffer(): boolean {
-    return this.cache.dirtyCount > 0 || this.l1Dirt.includes(1);
+    return this.cache.dirtyCount > 0 || this.state[l1Differs] === 1;
   }
 
   private *copy(from: number, to: number): Job {
@@ -140,8 +144,8 @@ export class TableJobs {
   private *writeMaps(): Job {
     const { cache, layer, io, refcounts, l1, l1Dirt, tables } = this;
     const { sliceBytes } = layer;
-    for (let slice = 0; slice < cache.slices; slice++) {
-      if (!cache.isDirty(slice)) continue;
+    for (let number = 0; number < cache.dirtyCount; number++) {
+      const slice = cache.dirtyAt(number);
       while (io.isFull) yield;
       io.write(cache.address(slice), sliceBytes, layer.hostOf(cache.tag(slice)));
     }
@@ -152,7 +156,8 @@ export class TableJobs {
       io.writeBytes(l1.subarray(at, at + sliceBytes), tables.l1Offset + at);
     }
     yield* refcounts.finish();
-    for (let slice = 0; slice < cache.slices; slice++) cache.clean(slice);
+    cache.cleanAll();
     l1Dirt.fill(0);
+    this.state[l1Differs] = 0;
   }
 }
