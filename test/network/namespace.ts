@@ -36,6 +36,11 @@ export class NetworkNamespace {
     }
   }
 
+  /** Where another process finds it: for `nsenter --net=`. */
+  get path(): string {
+    return `/proc/${process.pid}/fd/${this.#fd}`;
+  }
+
   /** Runs something in the namespace; it must not wait for anything. */
   run<T>(inside: () => T): T {
     const outside = current();
