@@ -4,10 +4,12 @@
  * data is that of its sector (each block of the image begins with its own byte offset).
  *
  *   blk-load socket=PATH pid=PID file-bytes=N [op=randread|randwrite|read] [bytes=4096] [depth=1] [queues=1]
- *            [segments=1] [ram=N] [seconds=N] [warm=N] [requests=N] [reconnect=1] [image=PATH] [spread=1]
+ *            [segments=1] [ram=N] [seconds=N] [warm=N] [requests=N] [reconnect=1] [image=PATH] [spread=1] [flush=1]
  *
- * reconnect=1: the back end may die at any time; its successor gets the inflight area back. image=PATH: at the end every
- * block that was written must hold what was written last. spread=1: the buffers lie all over RAM.
+ * reconnect=1: the back end may die at any time; its successor gets the inflight area back, and "up N" is said when the
+ * Nth has answered 1000 requests. image=PATH: at the end every block that was written must hold what was written last.
+ * spread=1: the buffers lie all over RAM. flush=1: one request of each queue is always a FLUSH, which ends later than
+ * others that began after it.
  */
 #include "front-end.h"
 
@@ -22,7 +24,7 @@
 #include <unistd.h>
 
 enum { RANDOM_READ, RANDOM_WRITE, READ };
-enum { VERSION_1 = 32, max_segments = 126 };
+enum { VERSION_1 = 32, max_segments = 126, answers_to_tell = 1000 };
 
 struct slot {
   struct vring_desc *table;
@@ -30,7 +32,7 @@ struct slot {
   uint8_t *status;
   uint64_t *data[max_segments];
   uint64_t block;
-  bool busy;
+  bool busy, flushes;
 };
 
 static struct front_end front;
@@ -38,7 +40,8 @@ static struct slot *slots; /* queue by queue */
 static uint64_t *stamps;   /* by block: what was written last */
 static uint32_t depth, bytes, segments;
 static int operation;
-static uint64_t blocks, serial, done, next_block;
+static uint64_t blocks, serial, next_block;
+static uint64_t done, done_before; /* requests in all, and with back ends that are gone */
 static uint64_t seed = 88172645463325252ull;
 
 static uint64_t random_number(void) {
@@ -66,6 +69,11 @@ static void prepare(uint32_t queue, uint32_t index, bool spread) {
   }
   describe(&slot->table[segments + 1], slot->status, 1, VRING_DESC_F_WRITE, 0);
   struct vring_desc *head = &front.queues[queue].vring.desc[index];
+  if (slot->flushes) {
+    slot->table[1] = slot->table[segments + 1];
+    describe(head, slot->table, 2 * sizeof *slot->table, VRING_DESC_F_INDIRECT, 0);
+    return;
+  }
   describe(head, slot->table, (segments + 2) * sizeof *slot->table, VRING_DESC_F_INDIRECT, 0);
 }
 
@@ -83,11 +91,15 @@ static void submit(uint32_t queue, uint32_t index) {
   slot->block = choose(number);
   slot->busy = true;
   *slot->status = 0xee;
+  queue_offer(&front.queues[queue], index);
+  if (slot->flushes) {
+    *slot->header = (struct virtio_blk_outhdr){VIRTIO_BLK_T_FLUSH, 0, 0};
+    return;
+  }
   bool write = operation == RANDOM_WRITE;
   *slot->header = (struct virtio_blk_outhdr){write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN, 0, slot->block * bytes / 512};
   slot->data[0][0] = write ? slot->block * bytes : ~0ull;
   slot->data[0][1] = ++serial;
-  queue_offer(&front.queues[queue], index);
 }
 
 static void finish(uint32_t queue, const struct vring_used_elem *element) {
@@ -96,10 +108,11 @@ static void finish(uint32_t queue, const struct vring_used_elem *element) {
   slot->busy = false;
   bool write = operation == RANDOM_WRITE;
   if (*slot->status != VIRTIO_BLK_S_OK) fail("status %u at block %lu", *slot->status, slot->block);
+  done++;
+  if (slot->flushes) return;
   if (element->len != (write ? 1 : bytes + 1)) fail("%u bytes written", element->len);
   if (write && stamps) stamps[slot->block] = slot->data[0][1];
   if (slot->data[0][0] != slot->block * bytes) fail("block %lu holds %lx", slot->block, slot->data[0][0]);
-  done++;
 }
 
 static void check_image(const char *path) {
@@ -113,6 +126,26 @@ static void check_image(const char *path) {
       fail("block %lu holds write %lu, the last was %lu", block, found[1], stamps[block]);
   }
   close(fd);
+}
+
+/* With reconnect=1: says on stdout that this connection has answered. */
+static void tell(uint32_t connections) {
+  static uint32_t told;
+  if (told == connections || done - done_before < answers_to_tell) return;
+  told = connections;
+  printf("up %u\n", connections);
+  fflush(stdout);
+}
+
+/* A dying back end may still have taken the first try. */
+static void connect_again(void) {
+  jmp_buf lost;
+  front.lost = &lost;
+  setjmp(lost);
+  close(front.socket);
+  front_end_connect(&front, 10);
+  front_end_start(&front);
+  front.lost = NULL;
 }
 
 /* Sleeps until the device calls. True when the back end is gone instead. */
@@ -171,7 +204,10 @@ int main(int argc, char **argv) {
   slots = calloc(depth * front.queue_count, sizeof *slots);
   bool spread = number(argc, argv, "spread", 0);
   for (uint32_t i = 0; i < front.queue_count; i++)
-    for (uint32_t j = 0; j < depth; j++) prepare(i, j, spread);
+    for (uint32_t j = 0; j < depth; j++) {
+      slots[i * depth + j].flushes = j == 0 && number(argc, argv, "flush", 0);
+      prepare(i, j, spread);
+    }
 
   front_end_connect(&front, 10);
   front_end_start(&front);
@@ -189,12 +225,12 @@ int main(int argc, char **argv) {
       bool empty = true;
       for (uint32_t i = 0; i < front.queue_count; i++) empty &= queue_arm(&front, &front.queues[i]);
       if (empty && wait_for_call(reconnect)) {
-        close(front.socket);
-        front_end_connect(&front, 10);
-        front_end_start(&front);
+        connect_again();
         connections++;
+        done_before = done;
       }
     }
+    if (reconnect) tell(connections);
     if (!more) continue;
     double time = now();
     if (warming && time - start >= warm) {

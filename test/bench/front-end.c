@@ -74,6 +74,11 @@ void front_end_queues(struct front_end *front, uint32_t count, uint16_t size) {
   front->inflight_fd = -1;
 }
 
+static void lost(struct front_end *front, uint32_t request) {
+  if (front->lost) longjmp(*front->lost, 1);
+  fail("request %u: the back end left: %m", request);
+}
+
 static void send_message(struct front_end *front, uint32_t request, uint32_t flags, const void *body, uint32_t size,
                          const int *fds, uint32_t fd_count) {
   struct header header = {request, VERSION | flags, size};
@@ -93,7 +98,7 @@ static void send_message(struct front_end *front, uint32_t request, uint32_t fla
     memcpy(CMSG_DATA(rights), fds, fd_count * sizeof(int));
   }
   ssize_t sent = sendmsg(front->socket, &message, MSG_NOSIGNAL);
-  if (sent != (ssize_t)(sizeof header + size)) fail("request %u: %m", request);
+  if (sent != (ssize_t)(sizeof header + size)) lost(front, request);
 }
 
 static void receive(struct front_end *front, void *into, size_t size, int *fd) {
@@ -104,7 +109,7 @@ static void receive(struct front_end *front, void *into, size_t size, int *fd) {
   struct iovec part = {into, size};
   struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
   ssize_t got = recvmsg(front->socket, &message, MSG_WAITALL | MSG_CMSG_CLOEXEC);
-  if (got != (ssize_t)size) fail("the back end left: %m");
+  if (got != (ssize_t)size) lost(front, 0);
   struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
   if (fd && rights) memcpy(fd, CMSG_DATA(rights), sizeof *fd);
 }

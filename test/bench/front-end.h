@@ -6,6 +6,7 @@
 #define FRONT_END_H
 
 #include <linux/virtio_ring.h>
+#include <setjmp.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -75,6 +76,7 @@ struct front_end {
   uint32_t queue_count;
   int inflight_fd;
   struct inflight inflight;
+  jmp_buf *lost; /* where to go when the back end leaves in the midst of messages; NULL: that is a failure */
 };
 
 _Noreturn void fail(const char *format, ...);

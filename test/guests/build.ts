@@ -38,9 +38,10 @@ export async function buildGuest(name: string): Promise<string> {
   return compile(name, "elf", [...library, ...own].sort(), guestFlags);
 }
 
-/** The path of a host program: one C file of the given path, relative to the repository. */
-export async function buildHostProgram(name: string, source: string): Promise<string> {
-  return compile(name, "bin", [join(root, source)], "-O2 -std=gnu11 -Wall -Wextra".split(" "));
+/** The path of a host program: C files, and headers they need, by their paths in the repository. */
+export async function buildHostProgram(name: string, ...sources: string[]): Promise<string> {
+  const files = sources.map((source) => join(root, source));
+  return compile(name, "bin", files, "-O2 -std=gnu11 -Wall -Wextra".split(" "));
 }
 
 async function compile(name: string, kind: string, files: string[], flags: string[]) {

@@ -200,8 +200,8 @@ export class VhostUserDevice implements BackendHost {
     } else {
       this.restart();
     }
-    // an answer whose call was lost with the back end before, and chains whose kick was
-    ring.signal(RingFd.call);
+    // answers whose call was lost with the back end before, and chains whose kick was
+    if (queue.nextUsed !== 0) ring.signal(RingFd.call);
     this.guarded(() => backend.kicked(ring.index));
   }
 

@@ -1,0 +1,30 @@
+/** `chv backend …` of a test: a process behind a vhost-user socket. */
+import { existsSync, watch } from "node:fs";
+import { basename, dirname } from "node:path";
+import { chvCommand } from "./harness.ts";
+import { Follower } from "./process.ts";
+
+const timeoutMs = 60_000;
+
+/** Starts it, and waits until its socket is there. Throws, with what it said, when it ends before. */
+export async function startBackend(socket: string, args: readonly string[]): Promise<Follower> {
+  const there = appears(socket);
+  const backend = new Follower(
+    [...(await chvCommand()), "backend", ...args, "--socket", socket],
+    timeoutMs,
+  );
+  const ended = backend.ended();
+  const first = await Promise.race([there.then(() => undefined), ended]);
+  if (first) throw new Error(`the backend ended with ${first.exitCode}: ${first.stderr}`);
+  return backend;
+}
+
+/** Resolves when there is a file at the path. */
+function appears(path: string): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const watcher = watch(dirname(path), (_, name) => {
+    if (name === basename(path) && existsSync(path)) resolve();
+  });
+  if (existsSync(path)) resolve();
+  return promise.finally(() => watcher.close());
+}
