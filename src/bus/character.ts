@@ -49,7 +49,9 @@ export interface FarEnd {
   readonly busy: boolean;
   /** Moves what can be moved both ways, and sees to it that the rest follows. Ms until then; -1: at an event. */
   pump(): number;
-  /** Takes the output that waits out of the device's memory, which is about to be another's. */
-  keepOutput(): void;
+  /** Takes the output that waits out of the device's memory, which is about to be another's. Whether some is left. */
+  keepOutput(): boolean;
+  /** What is left is lost. */
+  outputLost(): void;
   close(): void;
 }

@@ -46,13 +46,16 @@ export class ConsoleControl {
   }
 
   start(receive: Virtqueue | undefined, transmit: Virtqueue | undefined): void {
-    this.stop();
     this.queues[receiveQueue] = receive;
     this.queues[transmitQueue] = transmit;
   }
 
   stop(): void {
     this.queues.fill(undefined);
+  }
+
+  /** There is another driver, or the same anew. */
+  forget(): void {
     this.pending.fill(0);
     this.ready.fill(0);
   }

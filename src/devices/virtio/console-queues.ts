@@ -21,7 +21,8 @@ abstract class Cursor {
   constructor(readonly counters: Float64Array) {}
 
   start(queue: Virtqueue | undefined): void {
-    this.stop();
+    this.queues.length = 0;
+    this.at[head] = -1;
     if (queue) this.queues.push(queue);
   }
 
@@ -85,21 +86,50 @@ abstract class Cursor {
   }
 }
 
+/** Words beside the position: how much of the chain in hand has gone, and of the next before the queue was stopped. */
+const [gone, before] = [0, 1];
+
 /** A transmit queue: a chain is given back when all of it has gone. */
 export class ConsoleOutput extends Cursor implements OutputSource {
+  private readonly state = Float64Array.of(0, 0);
+
+  /** `resumed`: the chain that was in hand comes again, and goes on where it was. */
+  override start(queue: Virtqueue | undefined, resumed = false): void {
+    super.start(queue);
+    this.state[gone] = 0;
+    if (!resumed) this.state[before] = 0;
+  }
+
+  override stop(): void {
+    if (this.queues.length > 0) this.state[before] = this.at[head]! < 0 ? 0 : this.state[gone]!;
+    super.stop();
+  }
+
   look(): number {
     const queue = this.queues[0];
     if (!queue || !this.take(queue, false)) return 0;
-    return this.rest(queue);
+    const length = this.rest(queue);
+    if (this.state[before] === 0) return length;
+    const skipped = Math.min(length, this.state[before]!);
+    this.state[before]! -= skipped;
+    this.move(skipped);
+    return this.look();
   }
 
   consume(count: number): void {
+    this.counters[writeBytes]! += count;
+    this.move(count);
+  }
+
+  private move(count: number): void {
     const { chain } = this.queues[0]!;
     this.advance(count);
-    this.counters[writeBytes]! += count;
+    this.state[gone]! += count;
     if (this.at[segment]! < chain.readable) return;
     this.counters[writeOps]!++;
     this.complete(0);
+    this.state[gone] = 0;
+    this.state[before] = 0;
   }
 }
 
@@ -109,11 +139,6 @@ const [filled, open] = [0, 1];
 /** A receive queue: a chain is given back with what came at one time, full or not. */
 export class ConsoleInput extends Cursor implements InputSink {
   private readonly state = Float64Array.of(0, 0);
-
-  override stop(): void {
-    super.stop();
-    this.state[filled] = 0;
-  }
 
   /** Whether the guest takes input; until then it waits at the far end. */
   get isOpen(): boolean {

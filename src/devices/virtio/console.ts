@@ -24,8 +24,11 @@ import { GuestFault } from "./guest-fault.ts";
 import type { Virtqueue } from "./queue.ts";
 
 const { offsets: configAt } = VirtioConsoleConfig;
-/** Words: the terminal's size, rows in the upper half; what the driver accepted; how often it was told the size. */
-const [size, sizeAccepted, multiport, tells, telling] = [0, 1, 2, 3, 4];
+/**
+ * Words: the terminal's size, rows in the upper half; what the driver accepted; how often it was told the size, and
+ * whether it is to be told again; whether the backend stands still.
+ */
+const [size, sizeAccepted, multiport, tells, telling, standing] = [0, 1, 2, 3, 4, 5];
 /**
  * Linux reads the size only when it is told of a change, and forgets one that it hears of before its driver has made
  * the port. So the same size is told anew, after output, when so much time has passed; the pause doubles each time.
@@ -69,7 +72,9 @@ class Port implements CharacterDevice {
 export class ConsoleBackend implements Backend, ConsolePorts {
   readonly control: ConsoleControl;
   private readonly ports: readonly Port[];
-  private readonly state = new Uint32Array(5);
+  private readonly state = new Uint32Array(6);
+  /** By port: 1 where the driver's buffers still hold output. */
+  private readonly left: Uint8Array;
   /** Goes off when the size is to be told again, or control messages are left. */
   private readonly timer = createTimerfd();
 
@@ -85,25 +90,32 @@ export class ConsoleBackend implements Backend, ConsolePorts {
     this.state[size] = terminal ? wordOf(terminal.columns, terminal.rows) : 0;
     this.control = new ConsoleControl(ports, this);
     const count = Math.max(ports.length, 1);
+    this.left = new Uint8Array(count);
     this.ports = Array.from({ length: count }, (_, number) => new Port(number, this, openEnd));
     host.watch(this.timer, Epoll.in, () => this.timedOut());
   }
 
-  start(queues: readonly (Virtqueue | undefined)[], features: bigint): void {
+  start(
+    queues: readonly (Virtqueue | undefined)[],
+    features: bigint,
+    resumed: boolean = false,
+  ): void {
+    const { state } = this;
     const has = (bit: number) => ((features >> BigInt(bit)) & 1n) === 1n;
     const several = has(ConsoleFeature.MULTIPORT);
-    this.state[multiport] = several ? 1 : 0;
+    if (!resumed) this.forget(several);
     for (const { number, input, output } of this.ports) {
       const queue = receiveQueueOf(number);
       const there = number === 0 || several;
       input.start(there ? queues[queue] : undefined);
-      output.start(there ? queues[queue + 1] : undefined);
-      input.isOpen = !several;
+      output.start(there ? queues[queue + 1] : undefined, resumed);
     }
+    this.left.fill(0);
     if (several) this.control.start(queues[controlReceiveQueue], queues[controlTransmitQueue]);
-    this.state[sizeAccepted] = has(ConsoleFeature.SIZE) ? 1 : 0;
-    this.state[tells] = 0;
-    this.state[telling] = 0;
+    state[multiport] = several ? 1 : 0;
+    state[sizeAccepted] = has(ConsoleFeature.SIZE) ? 1 : 0;
+    state[telling] = 0;
+    state[standing] = 0;
     this.writeSize();
     if (this.tellsByConfig) this.host.configChanged();
   }
@@ -118,11 +130,25 @@ export class ConsoleBackend implements Backend, ConsolePorts {
     this.ports[number]?.end.pump();
   }
 
+  /** What an earlier driver said and heard is nothing to the next. */
+  private forget(several: boolean): void {
+    for (const { input } of this.ports) input.isOpen = !several;
+    this.control.forget();
+    this.state[tells] = 0;
+    this.tellLost();
+  }
+
+  /** Output that was left in buffers is not to be had any more. */
+  private tellLost(): void {
+    for (const { number, end } of this.ports) if (this.left[number] === 1) end.outputLost();
+    this.left.fill(0);
+  }
+
   /** What the driver has put out is taken from it; nothing is in flight. */
   stop(): boolean {
-    for (const { end, input, output } of this.ports) {
+    for (const { number, end, input, output } of this.ports) {
       try {
-        end.keepOutput();
+        if (end.keepOutput()) this.left[number] = 1;
       } catch (error) {
         if (!(error instanceof GuestFault)) throw error;
       }
@@ -130,12 +156,13 @@ export class ConsoleBackend implements Backend, ConsolePorts {
       output.stop();
     }
     this.control.stop();
-    this.state[sizeAccepted] = 0;
+    this.state[standing] = 1;
     armTimerfd(this.timer, 0);
     return true;
   }
 
   farewell(): boolean {
+    this.tellLost();
     for (const { end } of this.ports) end.pump();
     return this.ports.some(({ end }) => end.busy);
   }
@@ -166,6 +193,7 @@ export class ConsoleBackend implements Backend, ConsolePorts {
     this.state[size] = wordOf(columns, rows);
     this.writeSize();
     if (this.state[sizeAccepted] === 0) return;
+    if (this.tellsByConfig && this.state[standing] === 1) return; // it is told at the start
     if (this.tellsByConfig) this.host.configChanged();
     else this.control.resized(port);
   }

@@ -80,23 +80,21 @@ export class OutputPump {
     return this.device.output.sleep() ? -1 : 0;
   }
 
-  /**
-   * Takes what waits out of the device's memory, for when it is another's. Of a far end that takes nothing that may be
-   * too much.
-   */
-  keep(): void {
+  /** Takes what waits out of the device's memory, as far as the backlog has room. Whether some is left. */
+  keep(): boolean {
     const { output } = this.device;
     const backlog = this.#backlog;
-    if (this.isClient || this.#taken) {
+    const wanted = this.isClient || this.#taken;
+    if (wanted) {
       let length = 0;
       while (backlog.length < backlogBytes && (length = output.look()) > 0) {
         const count = Math.min(length, backlogBytes - backlog.length);
         backlog.append(output.address, count);
         output.consume(count);
       }
-      if (output.look() > 0) this.#tellLost("beyond 1 MiB that waited at a reset");
     }
     this.device.transmitterReady();
+    return wanted && output.look() > 0;
   }
 
   /** Nobody is there: the backlog gets it, or nobody where no client can ever come. */
@@ -154,12 +152,12 @@ export class OutputPump {
       this.lost(false);
     } else {
       this.#broken = true;
-      this.#tellLost(`from here on: ${errnoName(-count)}`);
+      this.tellLost(`from here on: ${errnoName(-count)}`);
     }
     return -1;
   };
 
-  #tellLost(what: string): void {
+  tellLost(what: string): void {
     const text = `${this.spec.name}: output is lost ${what}`;
     this.events.emit(EventKind.outputLost, LogLevel.warn, 0, text);
   }

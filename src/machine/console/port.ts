@@ -103,10 +103,14 @@ export class ConsolePort implements FarEnd {
     return next;
   }
 
-  keepOutput(): void {
-    this.#output.keep();
+  keepOutput(): boolean {
     this.#wakeAfter(0);
   }
+    return this.#output.keep();
+  }
+
+  outputLost(): void {
+    this.#output.tellLost("beyond 1 MiB that waited at a reset");
 
   readonly #turn = () => void this.pump();
 

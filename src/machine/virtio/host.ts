@@ -88,12 +88,12 @@ export class VirtioDeviceHost implements BackendHost {
     this.settle();
   }
 
-  #start(): void {
+  #start(resumed = false): void {
     this.#running = true;
     this.#guarded(() => {
       const { queues, features } = this.#takeQueues();
       this.#working = queues;
-      this.#backend.start(queues, features);
+      this.#backend.start(queues, features, resumed);
       for (const index of queues.keys()) if (queues[index]) this.#backend.kicked(index);
     });
   }
@@ -127,7 +127,7 @@ export class VirtioDeviceHost implements BackendHost {
   release(): void {
     if (!this.#held) return;
     this.#held = false;
-    if (this.#running && !this.#handOver.broken) this.#start();
+    if (this.#running && !this.#handOver.broken) this.#start(true);
     this.settle();
   }
 

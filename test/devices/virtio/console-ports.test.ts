@@ -166,6 +166,35 @@ test("a port that is closed does not ask for room", () => {
   expect([input.look(), input.sleep()]).toEqual([8, false]);
 });
 
+test("a pause forgets nothing: a port stays open, and news of it is told afterwards", () => {
+  const path = join(work, "s");
+  const listenFd = later(listenUnix(path, 1), close);
+  const size = { word: new SharedArrayBuffer(4), fd: later(createEventfd(), close) };
+  const rig = made([{ mode: "socket", listenFd }, { size }], MULTIPORT | SIZE, {
+    ports: [port("socket"), port("shell", true)],
+    terminal: { port: 1, columns: 80, rows: 25 },
+  });
+  fill(rig);
+  for (const id of [0, 1]) rig.control(id, PORT_READY, 1);
+  rig.control(0, PORT_OPEN, 1);
+  rig.room(100, 0);
+  rig.messages();
+
+  rig.backend.stop();
+  const fd = later(connect(path), close);
+  send(fd, "typed");
+  signalEventfd(size.fd);
+  rig.settle();
+  rig.resume();
+  rig.settle();
+
+  expect(rig.messages().map(([id, event]) => [id, event])).toEqual([
+    [0, PORT_OPEN],
+    [1, RESIZE],
+  ]);
+  expect(rig.arrived(0)).toEqual(["typed"]);
+});
+
 test("a reset forgets what the driver knew; input waits anew", () => {
   const { rig, pipes, fill } = piped(1);
   rig.control(0, PORT_READY, 1);

@@ -39,6 +39,7 @@ export class ConsoleRig {
   calls: number[] = [];
   #next = buffersAt;
   #windows = this.ram.windows;
+  #queues: Virtqueue[] = [];
 
   constructor(
     ends: readonly Partial<FarEndSpec>[],
@@ -59,12 +60,23 @@ export class ConsoleRig {
     const sizes = consoleQueueSizes(this.spec);
     this.calls = sizes.map(() => 0);
     this.drivers = sizes.map((size, i) => new Driver(this.ram, size, 0x1000 + i * 0x1000));
-    const queues = this.drivers.map((driver, i) => {
-      const options = { indirect: true, eventIndex: false, call: () => this.calls[i]!++ };
+    this.#begin(features, false);
+  }
+
+  /** After `backend.stop`: a pause is over, and the driver is as it was. */
+  resume(): void {
+    this.#begin(this.features, true);
+  }
+
+  #begin(features: bigint, resumed: boolean): void {
+    this.#queues = this.drivers.map((driver, i) => {
+      const nextAvail = resumed ? this.#queues[i]!.nextUsed : 0;
+      const call = () => this.calls[i]!++;
+      const options = { indirect: true, eventIndex: false, call, nextAvail };
       return new Virtqueue(this.#windows, driver.layout, options);
     });
-    this.backend.start(queues, features);
-    for (const i of queues.keys()) this.backend.kicked(i);
+    this.backend.start(this.#queues, features, resumed);
+    for (const i of this.#queues.keys()) this.backend.kicked(i);
   }
 
   /** Starts anew with a page of persistent memory at a guest address. */

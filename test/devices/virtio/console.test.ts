@@ -435,10 +435,26 @@ describe("a reset", () => {
   test("with more than 1 MiB that nobody took tells that output is lost", () => {
     const { write } = ends();
     const rig = made([{ mode: "tty", outFd: write }]);
+    const lost = "end0: output is lost beyond 1 MiB that waited at a reset";
     rig.say(pattern(2 * MiB));
     rig.backend.stop();
+    expect(rig.texts).toEqual([]);
+    rig.start();
+    expect(rig.texts).toEqual([lost]);
 
-    expect(rig.texts).toEqual(["end0: output is lost beyond 1 MiB that waited at a reset"]);
+    rig.say(pattern(2 * MiB));
+    rig.backend.stop();
+    for (let i = 0; i < 3; i++) rig.backend.farewell();
+    expect(rig.texts).toEqual([lost, lost]);
+  });
+
+  test("loses nothing that nobody wants", () => {
+    const rig = made([{ mode: "null" }]);
+    rig.offer("never kicked");
+    rig.backend.stop();
+    rig.start();
+
+    expect(rig.texts).toEqual([]);
   });
 
   test("leaves input at the far end until the driver is back", () => {
@@ -454,6 +470,48 @@ describe("a reset", () => {
     rig.settle();
 
     expect(rig.arrived()).toEqual(["later"]);
+  });
+});
+
+describe("a pause", () => {
+  test("in the midst of a chain loses nothing, and says nothing twice", () => {
+    const { read, write } = ends();
+    const rig = made([{ mode: "tty", outFd: write }]);
+    const said = pattern(3 * MiB);
+    rig.say(said, 0, [100, MiB]);
+    rig.say("last");
+    const got: Uint8Array[] = [];
+    let total = 0;
+    for (let turn = 0; total < said.length + 4; turn++) {
+      if (turn % 5 === 4) {
+        rig.backend.stop();
+        rig.resume();
+      }
+      rig.settle();
+      const part = take(read) as Uint8Array;
+      got.push(part);
+      total += part.length;
+    }
+
+    const expected = Buffer.concat([said, Buffer.from("last")]);
+    expect(Buffer.compare(Buffer.concat(got), expected)).toBe(0);
+    expect(rig.said()).toBe(2);
+    expect(rig.texts).toEqual([]);
+  });
+
+  test("holds input back, and buffers that were in hand are used afterwards", () => {
+    const { read, write } = ends();
+    const rig = made([{ mode: "tty", inFd: read }]);
+    rig.room(8);
+    rig.room(8);
+    rig.backend.stop();
+    send(write, "0123456789");
+    rig.settle();
+    expect(rig.arrived()).toEqual([]);
+    rig.resume();
+    rig.settle();
+
+    expect(rig.arrived()).toEqual(["01234567", "89"]);
   });
 });
 
@@ -527,6 +585,12 @@ describe("the size of a terminal", () => {
     rig.start();
     expect(read()).toEqual([100, 40]);
     expect(rig.worker.configChanges).toBe(3);
+
+    rig.backend.stop();
+    resize(90, 40);
+    rig.resume();
+    expect(read()).toEqual([90, 40]);
+    expect(rig.worker.configChanges).toBe(4);
   });
 
   test("is not told to a driver that does not want it", () => {

@@ -56,9 +56,21 @@ class Entropy {
 
   start(): Driver {
     this.driver = new Driver(this.ram, this.size);
-    const options = { indirect: true, eventIndex: false, call: () => this.calls++ };
-    this.backend.start([new Virtqueue(this.ram.windows, this.driver.layout, options)]);
+    this.begin(0);
     return this.driver;
+  }
+
+  /** After `backend.stop`: a pause is over, and the driver is as it was. */
+  resume(): void {
+    this.begin(this.queue!.nextUsed);
+  }
+
+  private queue: Virtqueue | undefined;
+
+  private begin(nextAvail: number): void {
+    const options = { indirect: true, eventIndex: false, call: () => this.calls++, nextAvail };
+    this.queue = new Virtqueue(this.ram.windows, this.driver.layout, options);
+    this.backend.start([this.queue]);
   }
 
   /** A buffer to fill; what is in it before is 0xee. */
@@ -237,6 +249,19 @@ describe("a source that has nothing yet", () => {
 
     expect(entropy.driver.collect()).toEqual([{ head, written: 0 }]);
     expect(entropy.worker.pump()).toBe(0);
+  });
+
+  test("is waited for after a pause, too", () => {
+    const { entropy, feed } = pipe();
+    const head = entropy.offer(8);
+    entropy.backend.kicked();
+    entropy.backend.stop();
+    entropy.resume();
+    entropy.backend.kicked();
+    feed("abc");
+    entropy.worker.pump(10_000);
+
+    expect(entropy.driver.collect()).toEqual([{ head, written: 3 }]);
   });
 
   test("does not hold up a reset, after which nothing of the old rings is touched", () => {
