@@ -1,7 +1,7 @@
 /** How the tiers are told apart and summed up; the reports are written by hand. */
 
 import { expect, test } from "bun:test";
-import { countsOf, tierOf } from "./tiers.ts";
+import { countsOf, sharesOf, tierOf } from "./tiers.ts";
 
 test.each([
   ["test/ffi/struct.test.ts", "unit"],
@@ -28,4 +28,15 @@ test("passed is what neither failed nor was skipped, errors being failures", () 
 
 test("a report that was cut off before its root counts as none", () => {
   expect(countsOf('<?xml version="1.0"?>')).toBeUndefined();
+});
+
+test("files are dealt out so that no share has much more than another", () => {
+  const length = (file: string) => file.length;
+
+  expect(sharesOf(["aaaa", "b", "ccc", "dd"], length, 2)).toEqual([
+    ["aaaa", "b"],
+    ["ccc", "dd"],
+  ]);
+  expect(sharesOf(["a", "b"], length, 4)).toEqual([["a"], ["b"]]);
+  expect(sharesOf([], length, 2)).toEqual([]);
 });

@@ -4,7 +4,8 @@
  * or if no test ran.
  */
 
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { cache, root } from "./paths.ts";
 import { ensureLab } from "./run.ts";
 
@@ -48,18 +49,54 @@ export function countsOf(report: string): Counts | undefined {
   return { passed: value("tests") - failed - skipped, failed, skipped };
 }
 
-/** One tier. A runner that fails without a failed test (a file that does not load) counts as one. */
+/** Runners at once: what shares one lab, or wants the machine for itself, has one. */
+const runners: Record<Tier, number> = {
+  ...{ unit: availableParallelism(), guest: availableParallelism(), fuzz: availableParallelism() },
+  ...{ linux: 1, large: 1 },
+};
+
+/** Deals files out so that each share has about as much to do, by the files' lengths; none is empty. */
+export function sharesOf<T>(
+  files: readonly T[],
+  length: (file: T) => number,
+  count: number,
+): T[][] {
+  const shares = Array.from({ length: Math.min(count, files.length) }, () => ({
+    files: [] as T[],
+    length: 0,
+  }));
+  for (const file of files.toSorted((a, b) => length(b) - length(a))) {
+    const least = shares.reduce((a, b) => (b.length < a.length ? b : a));
+    least.files.push(file);
+    least.length += length(file);
+  }
+  return shares.map((share) => share.files);
+}
+
+/** One tier: several runners, of which the first is heard at once and the others when they have ended. */
 async function runTier(tier: Tier, files: readonly string[]): Promise<Counts> {
-  const report = `${cache}/test/${tier}.${process.pid}.xml`;
+  const length = (file: string) => statSync(`${root}/${file}`).size;
+  const shares = sharesOf(files, length, Math.min(4, runners[tier]));
+  const all = await Promise.all(shares.map((share, index) => runShare(tier, share, index)));
+  const sum = (key: keyof Counts) => all.reduce((total, counts) => total + counts[key], 0);
+  return { passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") };
+}
+
+/** One runner. One that fails without a failed test (a file that does not load) counts as one. */
+async function runShare(tier: Tier, files: readonly string[], share: number): Promise<Counts> {
+  const report = `${cache}/test/${tier}.${process.pid}.${share}.xml`;
   const command = [process.execPath, "test", "--timeout", String(timeouts[tier])];
   command.push("--reporter=junit", `--reporter-outfile=${report}`);
   const child = Bun.spawn([...command, ...files.map((file) => `./${file}`)], {
     cwd: root,
     env: { ...process.env, ...(tier === "fuzz" ? { CHV_SEED: "random" } : {}) },
-    stdio: ["ignore", "inherit", "inherit"],
+    stdio: share === 0 ? ["ignore", "inherit", "inherit"] : ["ignore", "pipe", "pipe"],
   });
-  running = child;
+  running.add(child);
+  const said = share === 0 ? [] : [child.stdout, child.stderr].map((pipe) => readAll(pipe));
   const status = await child.exited;
+  running.delete(child);
+  for (const text of await Promise.all(said)) process.stderr.write(text);
   let counts: Counts | undefined;
   try {
     counts = countsOf(readFileSync(report, "utf8"));
@@ -75,7 +112,10 @@ async function runTier(tier: Tier, files: readonly string[]): Promise<Counts> {
 const draws = (file: string): boolean =>
   tierOf(file) === "unit" && readFileSync(`${root}/${file}`, "utf8").includes('from "fast-check"');
 
-let running: Bun.Subprocess | undefined;
+const running = new Set<Bun.Subprocess>();
+
+const readAll = (pipe: unknown): Promise<string> =>
+  pipe instanceof ReadableStream ? new Response(pipe).text() : Promise.resolve("");
 
 async function main(tiers: readonly Tier[]): Promise<number> {
   mkdirSync(`${cache}/test`, { recursive: true });
@@ -106,7 +146,7 @@ async function main(tiers: readonly Tier[]): Promise<number> {
 if (import.meta.main) {
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.on(signal, () => {
-      running?.kill(signal);
+      for (const child of running) child.kill(signal);
       process.exit(signal === "SIGINT" ? 130 : 143); // a lab started here is stopped on "exit"
     });
   }
