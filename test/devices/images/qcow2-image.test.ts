@@ -177,6 +177,31 @@ describe("clusters that are given up", () => {
     expect(new ImageFile(ring.image.content).check()).toEqual({ corruptions: [], leaks: 0 });
   });
 
+  test("are remembered up to a number; then a commit comes first", () => {
+    // 8192 runs of clusters are kept in mind: every other cluster of more than that
+    const large = 9 * 2 ** 20;
+    const options = "cluster_size=512";
+    const { path } = makeImage(folder, { name: "many", options, size: large });
+    const { rig, ring, options: memory } = calmRig(path);
+    for (let offset = 0; offset < large; offset += rig.room) {
+      expect(rig.write(offset, bytes(rig.room, 1))).toBe(0);
+    }
+    let [commits, failures] = [0, 0];
+    const syncs = () => ring.record.filter(({ kind }) => kind === "sync").length;
+    for (let i = 0; i < large / 1024; i++) {
+      const before = syncs();
+      // the first commit finds no room on the disk
+      if (failures === 0) memory.fail = (kind) => (kind === "write" ? -ENOSPC : undefined);
+      const error = rig.discard(i * 1024, 512);
+      memory.fail = undefined;
+      if (error !== 0) failures++;
+      if (syncs() > before) commits++;
+    }
+    expect([commits, failures]).toEqual([1, 1]);
+    rig.close();
+    expect(new ImageFile(ring.image.content).check()).toEqual({ corruptions: [], leaks: 0 });
+  });
+
   test("keep a read that waits for its cluster to be unpacked", () => {
     const { rig, options } = calmRig(packed);
     const first = [...Array(64).keys()];

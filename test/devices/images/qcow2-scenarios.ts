@@ -52,7 +52,7 @@ export const scenarios: readonly Scenario[] = [
     ...{ name: "compressed clusters and a snapshot", options: "cluster_size=2k,refcount_bits=8" },
     ...{ filled: true, compressed: true, snapshot: true },
   },
-  { name: "garbage behind the end", options: "cluster_size=512", garbage: true },
+  { name: "garbage behind the end", options: "cluster_size=2k", garbage: true },
   { name: "preallocated clusters", options: "cluster_size=1k,preallocation=metadata" },
 ];
 

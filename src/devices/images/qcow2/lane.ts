@@ -145,7 +145,7 @@ export class Lane {
     state[lastFailed] = error === 0 ? 0 : 1;
     if (error !== 0 && state[asker]! >= 0) waits.errors[state[asker]!] = error;
     if (wasCommit) waits.wake(List.committing, error);
-    if (tables.hasFailed) waits.wake(List.freed);
+    if (tables.hasFailed || (wasCommit && error !== 0)) waits.wake(List.freed, error);
     // flushes and changes take turns
     if (!wasCommit && !waits.isEmpty(List.flush)) this.startCommit();
     else waits.wake(List.lane);
