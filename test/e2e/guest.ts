@@ -19,8 +19,10 @@ export interface GuestOptions {
   /** A script that runs in the guest, and what then; see `initramfs/init`. */
   readonly run?: string;
   readonly end?: "poweroff" | "reboot" | "panic" | "halt" | "shell";
-  /** The value of --serial; "tty" if not given. */
+  /** The value of --serial; "tty" if not given, and there is no `console`. */
   readonly serial?: string;
+  /** The value of --console, which is the guest's console then (hvc0); off if not given. */
+  readonly console?: string;
   /** Further arguments of chv. */
   readonly more?: readonly string[];
   /** Bash that runs beside chv, with the functions of `driver.sh`. */
@@ -76,11 +78,14 @@ function guestArguments(options: GuestOptions): string[] {
   const script = guestScript(options.run ?? ":", options.end ?? "poweroff");
   const more = options.more ?? [];
   const memory = more.includes("--memory") ? [] : ["--memory", "256M"];
-  const words = ["console=ttyS0 quiet panic=-1", labWords, options.words, script].filter(Boolean);
+  const device = options.console === undefined ? "ttyS0" : "hvc0";
+  const first = `console=${device} quiet panic=-1`;
+  const words = [first, labWords, options.words, script].filter(Boolean);
+  const serial = options.serial ?? (options.console === undefined ? "tty" : "null");
   return [
     ...["--kernel", inside(options.kernel ?? kernelFile("6.12-cloud", "vmlinux"))],
     ...["--initramfs", inside(options.initramfs ?? initramfsFile), "--cmdline", words.join(" ")],
-    ...["--serial", options.serial ?? "tty", "--console", "off"],
+    ...["--serial", serial, "--console", options.console ?? "off"],
     ...["--event-monitor", "path=events", ...memory, ...more],
   ];
 }
