@@ -9,6 +9,8 @@ import {
   VhostUserDevice,
 } from "../devices/vhost-user/device.ts";
 import { VhostUserServer } from "../devices/vhost-user/server.ts";
+import { NetFeature } from "../devices/virtio/net-config.ts";
+import { Feature } from "../devices/virtio/registers.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import { Epoll, EpollSet } from "../ffi/epoll.ts";
@@ -114,12 +116,24 @@ class BackendProcess implements DeviceHome {
   }
 }
 
+/** What has to do with the control queue of a network interface, which is the front end's own affair. */
+const { CTRL_VQ, CTRL_RX, CTRL_RX_EXTRA, CTRL_MAC_ADDR, CTRL_GUEST_OFFLOADS } = NetFeature;
+const frontEndsOwn = [CTRL_VQ, CTRL_RX, CTRL_RX_EXTRA, CTRL_MAC_ADDR, CTRL_GUEST_OFFLOADS].reduce(
+  (bits, bit) => bits | (1n << BigInt(bit)),
+  0n,
+);
+
 function modelOf({ identity, config, writable, backend }: VirtioDevice): DeviceModel {
-  const { featuresHigh, featuresLow, queueSizes } = identity;
+  const features = BigInt(identity.featuresHigh) * highUnit + BigInt(identity.featuresLow);
+  const queues = identity.queueSizes.length;
+  if (backend.kind !== "net") {
+    const tracksInFlight = backend.kind === "block";
+    return { features, queues, queueCount: queues, config, writable, tracksInFlight };
+  }
+  const pairs = backend.spec.taps.length;
   return {
-    features: BigInt(featuresHigh) * highUnit + BigInt(featuresLow),
-    queues: queueSizes.length,
-    queueCount: queueSizes.length,
-    ...{ config, writable, tracksInFlight: backend.kind === "block" },
+    features: features & ~frontEndsOwn,
+    ...{ queues: 2 * pairs, queueCount: pairs, config, writable },
+    ...{ tracksInFlight: false, needs: 1n << BigInt(Feature.VERSION_1) },
   };
 }

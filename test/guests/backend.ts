@@ -6,11 +6,15 @@ import { Follower } from "./process.ts";
 
 const timeoutMs = 60_000;
 
-/** Starts it, and waits until its socket is there. Throws, with what it said, when it ends before. */
-export async function startBackend(socket: string, args: readonly string[]): Promise<Follower> {
+/** Starts it, by the command `under` if there is one, and waits until its socket is there. Throws, with what it said, when it ends before. */
+export async function startBackend(
+  socket: string,
+  args: readonly string[],
+  under: readonly string[] = [],
+): Promise<Follower> {
   const there = appears(socket);
   const backend = new Follower(
-    [...(await chvCommand()), "backend", ...args, "--socket", socket],
+    [...under, ...(await chvCommand()), "backend", ...args, "--socket", socket],
     timeoutMs,
   );
   const ended = backend.ended();

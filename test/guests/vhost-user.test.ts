@@ -14,11 +14,13 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { NetworkNamespace } from "../network/namespace.ts";
 import { startBackend } from "./backend.ts";
-import { buildHostProgram } from "./build.ts";
+import { buildGuest, buildHostProgram } from "./build.ts";
 import { chvCommand, guestTimeoutMs, verdicts } from "./harness.ts";
 import { Follower } from "./process.ts";
 import { runSuiteOnQemu } from "./qemu.ts";
+import { converse, Speaker } from "./speaker.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-vhost-user-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -37,8 +39,11 @@ function filledImage(sectors: number): string {
 }
 
 /** QEMU's arguments for shared memory and a device behind a socket. */
-const shared = (socket: string, device: string) => [
+const sharedRam = [
   ...["-object", "memory-backend-memfd,id=ram,size=64M,share=on", "-machine", "memory-backend=ram"],
+];
+const shared = (socket: string, device: string) => [
+  ...sharedRam,
   ...["-chardev", `socket,id=char,path=${socket}`, "-device", `${device},chardev=char`],
 ];
 
@@ -92,6 +97,42 @@ describe("with QEMU's front end", () => {
       const { stdout } = await new Follower(command, guestTimeoutMs).ended();
 
       expect(stdout).toContain("this is sector 1");
+    },
+    guestTimeoutMs,
+  );
+});
+
+describe("with QEMU's front end, an interface", () => {
+  test.each(["net-echo", "net-echo-merging"])(
+    "%s: the host's datagrams come back",
+    async (name) => {
+      using namespace = new NetworkNamespace();
+      const socket = fresh("socket");
+      const args = ["net", "--ip", "10.0.0.1", "--mask", "255.255.255.0,num_queues=2"];
+      await using _ = await startBackend(socket, args, ["nsenter", `--net=${namespace.path}`]);
+      const machine = "-M q35 -accel tcg -cpu max -m 64 -nographic -no-reboot";
+      const exit = ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"];
+      const command = ["qemu-system-x86_64", ...machine.split(" "), ...exit];
+      command.push(...sharedRam, "-chardev", `socket,id=char,path=${socket}`);
+      command.push("-netdev", "vhost-user,id=net,chardev=char");
+      // QEMU 7.2 dies of vectors with vhost-user
+      command.push("-device", "virtio-net-pci,netdev=net,vectors=0,disable-legacy=on,romfile=");
+      command.push(
+        "-kernel",
+        await buildGuest("virtio-net"),
+        "-append",
+        `platform=qemu test=${name}`,
+      );
+      await using guest = new Follower(command, guestTimeoutMs);
+      await guest.until("note ready");
+      const speaker = await Speaker.open(namespace, guest);
+
+      const sent = await converse(speaker);
+
+      speaker.socket.close();
+      const { stdout } = await guest.ended();
+      expect(stdout).toContain(`note echoed ${sent}`);
+      expect(stdout).toContain(`ok ${name}`);
     },
     guestTimeoutMs,
   );

@@ -17,8 +17,9 @@ import { Ring, RingFd } from "./ring.ts";
 
 /** What is served, as plain data. */
 export interface DeviceModel {
-  /** Feature bits that the device offers. */
+  /** Feature bits that the device offers, and those without which it cannot be driven. */
   readonly features: bigint;
+  readonly needs?: bigint;
   /** Queues that a front end may use, and what GET_QUEUE_NUM says of them. */
   readonly queues: number;
   readonly queueCount: number;
@@ -218,6 +219,8 @@ export class VhostUserDevice implements BackendHost {
     const { memory } = this;
     const windows = memory.windows!;
     const layout = ring.layout(memory);
+    const { needs = 0n } = this.model;
+    if ((this.features & needs) !== needs) throw new Refusal("a driver of before virtio 1.0");
     const has = (bit: number) => ((this.features >> BigInt(bit)) & 1n) === 1n;
     const index = windows.windowOf(layout.device, 4);
     if (index < 0) throw new Refusal(`queue ${ring.index} has no used ring`);
