@@ -42,6 +42,7 @@ function describe(
   spec: ConsoleDeviceSpec,
   ends: readonly (ConsoleSpec | FarEndSpec)[],
 ): VirtioDevice {
+  const config = consoleConfig(spec);
   return {
     id,
     label,
@@ -52,8 +53,8 @@ function describe(
       featuresHigh: 2 ** (Feature.VERSION_1 - 32),
       queueSizes: consoleQueueSizes(spec),
     },
-    config: consoleConfig(spec),
-    writable: new Uint8Array(consoleConfig(spec).length),
+    config,
+    writable: new Uint8Array(config.length),
     backend: { kind: "console", spec, ends },
   };
 }
