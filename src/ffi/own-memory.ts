@@ -26,7 +26,7 @@ export const peek = (address: number, length: number): boolean =>
 export const poke = (address: number, length: number): boolean =>
   transfer(SYS_process_vm_writev, address, length);
 
-/** Copies `length` bytes from a host address to where `count` iovecs say, which have that much room, or as far as it goes. */
+/** Copies `length` bytes from a host address to where `count` iovecs say, as far as memory is there. */
 export function scatter(from: number, length: number, to: number, count: number): void {
   putIovec(words, 0, from, length);
   libc.syscall(SYS_process_vm_writev, libc.getpid(), iovecs.address, 1, to, count, 0);

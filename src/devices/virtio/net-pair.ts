@@ -35,6 +35,8 @@ export interface PairQueues {
   /** What the driver accepted. */
   readonly features: bigint;
   readonly mergeable: boolean;
+  /** The pair goes on where it was when it was stopped. */
+  readonly resumed: boolean;
 }
 
 export interface PairParts {

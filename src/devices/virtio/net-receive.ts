@@ -46,7 +46,7 @@ export interface ReceiveParts {
 
 /** Bytes in the overflow area that are still to be placed, and where they begin. */
 const [tail, tailAt] = [0, 1];
-/** Bytes of the longest frame expected; whether frames are waited for (1), not buffers or tokens; there is no tap (1). */
+/** Bytes of the longest frame expected; frames are waited for (1), not buffers or tokens; there is no tap (1). */
 const [longest, listening, gone] = [2, 3, 4];
 /** So many more frames are taken for long ones. */
 const longAhead = 5;
@@ -110,6 +110,7 @@ export class NetReceiver {
 
   /** The queue ends here: the chains in hand are the driver's again. A frame that was half placed is lost. */
   stop(): void {
+    if (this.state[tail]! > 0) this.parts.counters[rxDropped]!++;
     this.state[tail] = 0;
     this.state[listening] = 0;
     this.chains.putBack();

@@ -21,6 +21,8 @@ const [owned, ready, running] = [0, 1, 2];
 
 export class VhostPair implements QueuePair {
   private readonly state = new Uint8Array(3);
+  /** Indexes of the next avail entries, over a pause. */
+  private readonly bases = new Uint16Array(2);
   /** What the kernel writes to when the driver has no vector, and when a ring is broken: one for each queue. */
   private readonly callFds: readonly number[];
   private readonly errorFds: readonly number[];
@@ -51,8 +53,9 @@ export class VhostPair implements QueuePair {
     }
   }
 
-  start({ receive, transmit, features }: PairQueues): void {
+  start({ receive, transmit, features, resumed }: PairQueues): void {
     const { vhost, state } = this;
+    if (!resumed) this.bases.set([receive.nextAvail, transmit.nextAvail]);
     this.tried("start", () => {
       if (state[owned] === 0) vhost.own();
       state[owned] = 1;
@@ -95,7 +98,7 @@ export class VhostPair implements QueuePair {
     if (state[ready] === 0) return;
     state[ready] = 0;
     this.tried("stop", () => {
-      for (const queue of queueNumbers) vhost.base(queue);
+      for (const queue of queueNumbers) this.bases[queue] = vhost.base(queue);
     });
   }
 
@@ -108,12 +111,12 @@ export class VhostPair implements QueuePair {
   }
 
   /** Where a queue's rings lie in this process. The worker has no use for its kicks. */
-  private ring(queue: number, { layout, size, windows, nextAvail }: Virtqueue) {
+  private ring(queue: number, { layout, size, windows }: Virtqueue) {
     const kickFd = this.kickFds[queue]!;
     this.host.unwatch(kickFd);
     const at = (address: number) => windows.hostAddress(address, 1);
     return {
-      ...{ size, nextAvail, kickFd, errorFd: this.errorFds[queue]! },
+      ...{ size, nextAvail: this.bases[queue]!, kickFd, errorFd: this.errorFds[queue]! },
       ...{ desc: at(layout.desc), avail: at(layout.driver), used: at(layout.device) },
       callFd: this.host.callFd?.(this.index + queue) ?? this.callFds[queue]!,
     };

@@ -1,6 +1,6 @@
 /**
- * The network device's backend (virtio 1.2 section 5.1): pairs of queues between a tap and the guest, the control queue,
- * and what its commands change.
+ * The network device's backend (virtio 1.2 section 5.1): pairs of queues between a tap and the guest, the control
+ * queue, and what its commands change.
  */
 import { armTimerfd, createTimerfd, Epoll } from "../../ffi/epoll.ts";
 import { drainEventfd } from "../../ffi/eventfd.ts";
@@ -10,7 +10,7 @@ import { errnoName } from "../../ffi/libc.ts";
 import { type TapCalls, tapCalls } from "../../ffi/tap.ts";
 import { type VhostCall, VhostNet } from "../../ffi/vhost.ts";
 import type { Backend, BackendHost } from "./backend.ts";
-import { NetCounters, NetFeature, type NetSpec, VirtioNetConfig } from "./net-config.ts";
+import { macBytes, NetCounters, NetFeature, type NetSpec, VirtioNetConfig } from "./net-config.ts";
 import { type ControlTarget, NetControlQueue } from "./net-control.ts";
 import { macNumber, NetFilter } from "./net-filter.ts";
 import { guestOffloads, longestPacket, tapOffloads } from "./net-offloads.ts";
@@ -25,6 +25,8 @@ import { RateLimiter } from "./rate-limiter.ts";
 const transmitQueue = 1;
 /** Pairs that have queues, pairs in use; the link is gone; whether the driver is ready; low feature bits accepted. */
 const [usable, inUse, gone, started, accepted] = [0, 1, 2, 3, 4];
+/** Offloads of what the guest receives, as feature bits. */
+const offloads = 5;
 
 /** What is called of the kernel, for those who listen. */
 export interface NetCalls extends TapCalls {
@@ -39,7 +41,9 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
   readonly transmit: TransmitParts;
   readonly pairs: readonly QueuePair[];
   private readonly controls: (NetControlQueue | undefined)[] = [undefined];
-  private readonly state = new Uint32Array(5);
+  private readonly state = new Uint32Array(6);
+  /** The MAC that the driver has set, over a pause. */
+  private readonly chosenMac = new Uint8Array(macBytes);
   /** By pair: the driver has enabled its queues (1). One more, which it never has. */
   private readonly present: Uint8Array;
   /** By pair: the kernel steers frames to its queue of the tap (1). */
@@ -84,15 +88,25 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     });
   }
 
-  start(queues: readonly (Virtqueue | undefined)[], features: bigint): void {
+  start(
+    queues: readonly (Virtqueue | undefined)[],
+    features: bigint,
+    resumed: boolean = false,
+  ): void {
     const { state } = this;
     const low = Number(features & 0xffff_ffffn);
     const has = (bit: number) => (low & (1 << bit)) !== 0;
     state[accepted] = low;
     state[started] = 1;
     state[usable] = has(NetFeature.MQ) ? this.pairs.length : 1;
-    // behind a vhost-user socket the front end has the control queue, and gives what is to be used
-    state[inUse] = has(NetFeature.CTRL_VQ) ? 1 : state[usable]!;
+    if (resumed) {
+      this.setMac(this.chosenMac);
+    } else {
+      // behind a vhost-user socket the front end has the control queue, and gives what is to be used
+      state[inUse] = has(NetFeature.CTRL_VQ) ? 1 : state[usable]!;
+      state[offloads] = low & guestOffloads;
+      this.filter.reset(this.ownMac);
+    }
     if (state[gone] === 1) this.showLink();
     const control = has(NetFeature.CTRL_VQ) ? queues[2 * state[usable]!] : undefined;
     this.controls[0] = control && new NetControlQueue(control, low, this);
@@ -102,17 +116,17 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
       if (!receive || !transmit) continue;
       this.present[index] = 1;
       const mergeable = has(NetFeature.MRG_RXBUF);
-      this.pairs[index]!.start({ receive, transmit, features, mergeable });
+      this.pairs[index]!.start({ receive, transmit, features, mergeable, resumed });
     }
     for (let index = 1; index < this.pairs.length; index++) {
       this.attach(index, index < state[inUse]! && this.present[index] === 1);
     }
-    if (!this.setOffloads(low & guestOffloads)) {
+    if (!this.setOffloads(state[offloads]!)) {
       this.host.warn("the tap takes no offloads; the guest receives without them");
     }
     for (let index = 0; index < state[inUse]!; index++) {
       if (this.present[index] === 0) continue;
-      discardFrames(this.spec.taps[index]!, this.calls.readFrame);
+      if (!resumed) discardFrames(this.spec.taps[index]!, this.calls.readFrame);
       this.pairs[index]!.run();
     }
   }
@@ -130,15 +144,18 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     }
   }
 
-  /** Frames move by single system calls: none is ever in flight when nobody works. */
+  /**
+   * Frames move by single system calls: none is ever in flight when nobody works. The driver may have reset the device,
+   * and then reads configuration space before it is ready again; or the machine pauses, and all is to be as it was.
+   */
   stop(): boolean {
     this.state[started] = 0;
     this.controls[0] = undefined;
     for (const pair of this.pairs) pair.stop();
     this.receive.limiter.cancel();
     this.transmit.limiter.cancel();
+    this.chosenMac.set(this.config.subarray(0, macBytes));
     this.setMac(Uint8Array.from(this.spec.mac));
-    this.filter.reset(this.ownMac);
     return true;
   }
 
@@ -177,11 +194,13 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
   }
 
   setOffloads(bits: number): boolean {
-    if ((bits & ~(this.state[accepted]! & guestOffloads)) !== 0) return false;
-    const { taps, mtu } = this.spec;
-    const longest = longestPacket(bits, mtu);
+    const { state, calls, spec } = this;
+    if ((bits & ~(state[accepted]! & guestOffloads)) !== 0) return false;
+    const longest = longestPacket(bits, spec.mtu);
     for (const pair of this.pairs) pair.expect(longest);
-    return this.calls.setOffload(taps[0]!, tapOffloads(bits)) === 0;
+    if (calls.setOffload(spec.taps[0]!, tapOffloads(bits)) !== 0) return false;
+    state[offloads] = bits;
+    return true;
   }
 
   again(): void {

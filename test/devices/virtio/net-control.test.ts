@@ -313,6 +313,47 @@ describe("offloads of what the guest receives", () => {
   });
 });
 
+describe("a pause", () => {
+  test("leaves the filter, the MAC, the pairs and the offloads as the driver set them", () => {
+    open({ pairs: 2 });
+    rig.command(0, 0, 0);
+    rig.command(1, 1, ...other);
+    rig.command(1, 0, ...table([], [group]));
+    rig.command(4, 0, 2, 0);
+    rig.command(5, 0, GUEST_CSUM!, 0, 0, 0, 0, 0, 0, 0);
+    rig.told.length = 0;
+
+    rig.pause();
+
+    expect([...rig.config.subarray(0, 6)]).toEqual(other);
+    expect(rig.told).toEqual(["offload 1"]);
+    rig.post([[400], [400], [400], [400]], 1);
+    const all = [own, other, group, group2];
+    rig.post(all.map(() => [400]));
+    for (const [i, address] of all.entries()) rig.host.send(plainFrame(60, i, address));
+    rig.settle();
+    const came = [...rig.received(0), ...rig.received(1)].map(({ frame }) => [
+      ...frame.subarray(0, 6),
+    ]);
+    expect(came.toSorted()).toEqual([group, other].toSorted());
+    rig.send(plainFrame(60, 3), undefined, [], 1);
+    expect(rig.arrived()).toEqual([plainFrame(60, 3)]);
+    expect(rig.command(0, 0, 1)).toBe(OK);
+  });
+
+  test("ends with a reset: the next driver finds all as it was at first", () => {
+    open();
+    rig.command(1, 1, ...other);
+    rig.command(0, 0, 0);
+    rig.pause();
+    rig.backend.stop();
+    expect([...rig.config.subarray(0, 6)]).toEqual(own);
+    rig.start();
+
+    expect(reached(own, other, group2)).toEqual([0, 1, 2]);
+  });
+});
+
 describe("a command", () => {
   test.each([
     ["RX", CTRL_RX, [0, 0, 0]],

@@ -285,12 +285,28 @@ describe("a stop", () => {
     rig.backend.stop();
 
     expect(rig.queues[0]!.nextAvail).toBe(0);
+    expect(rig.counters[4]).toBe(1); // the frame is lost
     rig.start();
     rig.post([[2000]]);
     rig.host.send(plainFrame(60, 2));
     rig.settle();
     expect(frames()).toEqual([plainFrame(60, 2)]);
   });
+});
+
+test("a pause costs no frame, and no buffer", () => {
+  open();
+  rig.post([[500], [500], [500], [500]]);
+  rig.host.send(plainFrame(60, 1));
+  rig.settle();
+
+  rig.pause(() => rig.host.send(plainFrame(60, 2)));
+  rig.host.send(plainFrame(60, 3));
+  rig.settle();
+  rig.send(plainFrame(60, 4));
+
+  expect(frames()).toEqual([1, 2, 3].map((mark) => plainFrame(60, mark)));
+  expect(rig.arrived()).toEqual([plainFrame(60, 4)]);
 });
 
 describe("a driver that breaks the rules", () => {

@@ -1,4 +1,5 @@
 /** A network device of a test: the backend under test on a real tap, and a driver's half for each queue. */
+import { expect } from "bun:test";
 import type { BackendHost } from "../../../src/devices/virtio/backend.ts";
 import { GuestWindows, type RamRange } from "../../../src/devices/virtio/guest-windows.ts";
 import { NetBackend, type NetCalls } from "../../../src/devices/virtio/net.ts";
@@ -173,6 +174,20 @@ export class NetRig implements BackendHost {
     const enabled = this.queues.map((queue, i) => (without.includes(i) ? undefined : queue));
     this.backend.start(enabled, BigInt(this.features));
     for (let i = 0; i < count; i++) this.backend.kicked(i);
+  }
+
+  /** The machine pauses, and goes on: the rings are as they were, and the device goes on in them. */
+  pause(meanwhile: () => void = () => {}): void {
+    expect(this.backend.stop()).toBe(true);
+    meanwhile();
+    for (const [i, queue] of this.queues.entries()) {
+      const { nextUsed } = queue;
+      const options = { indirect: true, eventIndex: this.#eventIndex, nextAvail: nextUsed };
+      const call = () => this.call(i);
+      this.queues[i] = new Virtqueue(this.windows, queue.layout, { ...options, call });
+    }
+    this.backend.start(this.queues, BigInt(this.features), true);
+    for (const i of this.queues.keys()) this.backend.kicked(i);
   }
 
   get controlQueue(): number {

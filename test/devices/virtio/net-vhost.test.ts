@@ -138,13 +138,20 @@ describe("a start", () => {
     expect(rig.worker.watching(kickFds[2]!)).toBe(true); // the control queue's
   });
 
-  test("goes on where the queue was", () => {
+  test("after a pause goes on where vhost was; after a reset, at the start", () => {
     open();
-    rig.backend.stop();
     told.length = 0;
-    rig.queues[0]!.putBack(-3);
-    rig.backend.start(rig.queues, BigInt(accepted));
-    expect(toldOf("VHOST_SET_VRING_BASE")[0]).toEqual(["0", "3"]);
+    ends.base = 7;
+    rig.pause();
+    rig.backend.stop();
+    rig.start();
+
+    expect(toldOf("VHOST_SET_VRING_BASE")).toEqual([
+      ["0", "7"],
+      ["1", "7"],
+      ["0", "0"],
+      ["1", "0"],
+    ]);
   });
 });
 
