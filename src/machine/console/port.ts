@@ -105,12 +105,12 @@ export class ConsolePort implements FarEnd {
 
   keepOutput(): boolean {
     this.#wakeAfter(0);
-  }
     return this.#output.keep();
   }
 
   outputLost(): void {
     this.#output.tellLost("beyond 1 MiB that waited at a reset");
+  }
 
   readonly #turn = () => void this.pump();
 
