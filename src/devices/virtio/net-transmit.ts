@@ -1,7 +1,7 @@
 /**
  * What a guest sends: each chain is one frame with the header of virtio in front (virtio 1.2 section 5.1.6.2), and
- * goes by one writev(2) from guest pages to a tap's queue. The kernel checks the header. A frame that it refuses, or that
- * the interface does not take because it is down, is dropped, as on a wire.
+ * goes by one writev(2) from guest pages to a tap's queue. The kernel checks the header. A frame that it refuses, or
+ * that the interface does not take because it is down, is dropped, as on a wire.
  */
 import { Errno } from "../../ffi/libc.ts";
 import type { TapCalls } from "../../ffi/tap.ts";
