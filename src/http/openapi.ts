@@ -4,7 +4,8 @@ import type { GenericSchema } from "valibot";
 import { version } from "../../package.json";
 import type { Operation } from "./operation.ts";
 
-const json = (schema: object) => ({ content: { "application/json": { schema } } });
+const content = (type: string, schema: object) => ({ content: { [type]: { schema } } });
+const json = (schema: object) => content("application/json", schema);
 
 /** What each status of an error means, in every operation. */
 const errors: Readonly<Record<string, string>> = {
@@ -43,8 +44,10 @@ function schemaOf(schema: GenericSchema): object {
 
 function responses(operation: Operation): object {
   const all: Record<string, object> = {};
-  const reply = operation.reply ? json(schemaOf(operation.reply)) : {};
-  const answers = operation.method === "get" || operation.reply !== undefined;
+  const { reply: schema, type } = operation;
+  const text = type === undefined ? {} : content(type, { type: "string" });
+  const reply = schema ? json(schemaOf(schema)) : text;
+  const answers = operation.method === "get" || schema !== undefined;
   const status = operation.emptyStatus ?? (answers ? 200 : 204);
   all[status] = { description: "Done", ...reply };
   for (const [code, description] of Object.entries(errors)) {

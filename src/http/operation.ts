@@ -28,8 +28,9 @@ export interface Operation {
   readonly emptyStatus?: number;
   /** Its query parameters and what they mean. */
   readonly query?: Readonly<Record<string, string>>;
-  /** What it answers, for the documents. */
-  readonly reply?: ObjectSchema;
+  /** What it answers, for the documents; and the type of that where it is not JSON. */
+  readonly reply?: v.GenericSchema;
+  readonly type?: string;
   readonly run: (context: Context, body: never) => unknown;
 }
 

@@ -10,6 +10,7 @@ import { size } from "../machine/config/field.ts";
 import { complete, VmConfigSchema } from "../machine/config/vm.ts";
 import { resizeDisk } from "../machine/virtio/resize.ts";
 import { VmmError } from "../machine/vmm/errors.ts";
+import { vmStates } from "../machine/vmm/states.ts";
 import type { Vmm } from "../machine/vmm/vmm.ts";
 import { type Goal, waitFor } from "../machine/vmm/wait.ts";
 import { consoleResponse, waitForLine, writeConsole } from "./console.ts";
@@ -32,6 +33,31 @@ const PingReply = v.object({
 
 const inTurn = (name: string, run: (vmm: Vmm) => Promise<void>) =>
   operation({ method: "put", summary: name, run: ({ vmm }) => run(vmm) });
+
+const InfoReply = v.object({
+  config: v.record(v.string(), v.unknown()),
+  state: v.picklist(vmStates.filter((state) => state !== "None")),
+  memory_actual_size: v.pipe(v.number(), v.integer()),
+  device_tree: v.optional(
+    v.record(
+      v.string(),
+      v.object({
+        id: v.string(),
+        resources: v.array(v.record(v.string(), v.unknown())),
+        parent: v.nullable(v.string()),
+        children: v.array(v.string()),
+        pci_bdf: v.nullable(v.string()),
+      }),
+    ),
+  ),
+});
+
+const CountersReply = v.record(v.string(), v.record(v.string(), v.number()));
+
+const WaitReply = v.union([
+  v.object({ source: v.string(), event: v.string(), sequence: v.number(), wall_ms: v.number() }),
+  v.object({ console: v.string(), line: v.string() }),
+]);
 
 export const operations: Readonly<Record<string, Operation>> = {
   "vmm.ping": operation({
@@ -71,6 +97,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   "vm.info": operation({
     method: "get",
     summary: "The VM's configuration and state",
+    reply: InfoReply,
     run: ({ vmm }) => vmInfo(vmm),
   }),
   "vm.boot": inTurn("Boot the VM, or resume it when it is paused", (vmm) => vmm.boot()),
@@ -97,14 +124,17 @@ export const operations: Readonly<Record<string, Operation>> = {
   }),
   "vm.counters": operation({
     ...{ method: "get", summary: "What each device has counted since the boot" },
+    reply: CountersReply,
     run: ({ vmm }) => vmm.withGuest("counters", async ({ machine }) => machine.counters()),
   }),
   metrics: operation({
     ...{ method: "get", summary: "State and counters in Prometheus's format; also at /metrics" },
+    type: "text/plain",
     run: ({ vmm }) => metricsResponse(vmm),
   }),
   "vm.wait": operation({
     ...{ method: "put", summary: "Wait until something has happened to the guest" },
+    reply: WaitReply,
     body: v.object({
       for: v.pipe(
         v.string(),
@@ -122,6 +152,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   }),
   "vm.console": operation({
     ...{ method: "get", summary: "What a console has said, and what it says" },
+    type: "application/octet-stream",
     query: {
       follow: "false: end with what it has said so far",
       console: "serial or console; the one that has said most if not given",
@@ -138,6 +169,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   }),
   events: operation({
     ...{ method: "get", summary: "What has happened and what happens, as NDJSON or SSE" },
+    type: "application/x-ndjson",
     query: {
       follow: "false: end with what has happened so far",
       after: "The number of the last event that the client has",
@@ -152,6 +184,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   }),
   "openapi.json": operation({
     ...{ method: "get", summary: "This document" },
+    reply: v.record(v.string(), v.unknown()),
     run: async () => (await import("./openapi.ts")).openApi(operations),
   }),
   "vm.resize": operation({
@@ -168,8 +201,13 @@ export const operations: Readonly<Record<string, Operation>> = {
   }),
 };
 
-/** Unknown keys of a body are told once for each request. */
+const toldKeys = 8;
+const toldLength = 60;
+
+/** Unknown keys of a body are told once for each request: the first of them, and how many more. */
 export function warnUnknown(name: string, unknown: readonly string[]): void {
-  if (unknown.length > 0)
-    log.warn(`${name}: ignored what chv does not know: ${unknown.join(", ")}`);
+  if (unknown.length === 0) return;
+  const first = unknown.slice(0, toldKeys).map((key) => key.slice(0, toldLength));
+  const more = unknown.length > toldKeys ? ` and ${unknown.length - toldKeys} more` : "";
+  log.warn(`${name}: ignored what chv does not know: ${first.join(", ")}${more}`);
 }

@@ -8,6 +8,7 @@ import { Follower } from "./process.ts";
 export interface Answer {
   readonly status: number;
   readonly body: string;
+  readonly type: string;
 }
 
 export class ApiProcess extends Follower {
@@ -44,17 +45,24 @@ export class ApiProcess extends Follower {
     while (!ended && (await this.ask("GET", "vmm.ping")).status !== 200);
   }
 
-  async ask(method: string, operation: string, body?: unknown): Promise<Answer> {
+  async ask(
+    method: string,
+    operation: string,
+    body?: unknown,
+    accept = "application/json",
+  ): Promise<Answer> {
     const data = body === undefined ? [] : ["-d", JSON.stringify(body)];
     const curl = Bun.spawn(
       [
-        ...["curl", "-s", "--max-time", "60", "-w", "\n%{http_code}", "-X", method],
+        ...["curl", "-s", "--max-time", "60", "-w", "\n%{http_code}\n%{content_type}"],
+        ...["-X", method, "-H", `Accept: ${accept}`],
         ...["--unix-socket", this.socket, ...data, `http://localhost/api/v1/${operation}`],
       ],
       { stdout: "pipe", stderr: "ignore" },
     );
     const lines = (await new Response(curl.stdout).text()).split("\n");
-    return { status: Number(lines.at(-1)), body: lines.slice(0, -1).join("\n") };
+    const [status, type] = lines.splice(-2);
+    return { status: Number(status), type: type ?? "", body: lines.join("\n") };
   }
 
   async put(operation: string, body?: unknown): Promise<number> {

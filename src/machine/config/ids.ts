@@ -27,10 +27,11 @@ export function withIds(config: VmConfig): VmConfig {
   }
   for (const one of Object.keys(singles) as (keyof typeof singles)[]) take(one, config[one] ?? {});
 
+  const next = new Map<string, number>();
   const fresh = (prefix: string): string => {
-    let number = 0;
+    let number = next.get(prefix) ?? 0;
     while (taken.has(`${prefix}${number}`)) number++;
-    taken.add(`${prefix}${number}`);
+    next.set(prefix, number + 1);
     return `${prefix}${number}`;
   };
   const named = <D extends Named>(device: D, prefix: string): D =>

@@ -15,7 +15,7 @@ const reached: Readonly<Record<Goal, readonly string[]>> = {
 };
 
 /** A new life of the guest begins with these. */
-const beginnings = ["vm/booting", "vm/reset"];
+const beginnings = ["vm/created", "vm/booting", "vm/reset"];
 const ends = ["vm/poweroff", "vm/shutdown", "vm/deleted", "vm/failed", "vm/reset", "guest/panic"];
 
 const nameOf = ({ source, event }: VmmEvent) => `${source}/${event}`;
