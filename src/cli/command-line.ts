@@ -67,8 +67,9 @@ export function parseCommandLine(
   if (options.apiSocket !== undefined && !vmOptions.some(({ name }) => given.has(name))) {
     return { kind: "serve", options };
   }
-  const parsed = collect(VmConfigSchema, vmOptions, args);
-  const config = complete(parsed as Parameters<typeof complete>[0]);
+  const parsed = collect(VmConfigSchema, vmOptions, args) as Parameters<typeof complete>[0];
+  const auto_console = !given.has("serial") && !given.has("console");
+  const config = complete(auto_console ? { ...parsed, auto_console } : parsed);
   return { kind: "boot", config: checkBoot(config, options), options };
 }
 

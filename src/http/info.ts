@@ -13,5 +13,6 @@ export function vmInfo(vmm: Vmm): object {
     state,
     memory_actual_size: bytes - balloonedBytes(virtio),
     device_tree: deviceTree(virtio),
+    ...(guest.machine.kernel.choice && { boot: guest.machine.kernel.choice }),
   };
 }

@@ -45,6 +45,8 @@ export interface BootPlan {
   readonly kernel: InputFile;
   readonly initramfs: InputFile | undefined;
   readonly cmdline: string;
+  /** The image whose own kernel it is. */
+  readonly image?: string | undefined;
   readonly entry: KernelEntry;
   readonly memory: GuestMemory;
   /** APIC ids, those present at boot first. */
@@ -83,7 +85,11 @@ export function prepareBoot(plan: BootPlan): BootState {
   try {
     return load(plan);
   } catch (error) {
-    throw error instanceof KernelError ? new ConfigError(inOptions(error.message)) : error;
+    if (!(error instanceof KernelError)) throw error;
+    const { message } = error;
+    throw new ConfigError(
+      plan.image === undefined ? inOptions(message) : `--disk ${plan.image}: ${message}`,
+    );
   }
 }
 

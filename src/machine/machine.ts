@@ -12,10 +12,12 @@ import { createTimerfd } from "../ffi/epoll.ts";
 import { createEventfd } from "../ffi/eventfd.ts";
 import { continueClock, readClock, signalMsi } from "../ffi/kvm.ts";
 import { type Board, buildBoard, locked, stateBytes } from "./board.ts";
-import { type BootPlan, openInput, prepareBoot } from "./boot.ts";
+import { type BootPlan, prepareBoot } from "./boot.ts";
 import type { BootConfig } from "./config/vm.ts";
 import { Consoles, type PtyPath } from "./console/consoles.ts";
 import { lastLines } from "./console/last-lines.ts";
+import { withConsole } from "./disk-boot/cmdline.ts";
+import { type KernelFiles, openKernelFiles, tell } from "./disk-boot/kernel-files.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { openHostKvm } from "./kvm-host.ts";
 import { filesOf, type MemoryFile, withReason } from "./memory-files.ts";
@@ -42,18 +44,24 @@ export interface MachineListener {
   onEvent(event: MachineEvent): void;
   /** Lines for the log that came up while booting. */
   onNote(text: string): void;
+  onWarning?(text: string): void;
 }
 
 export class Machine {
   readonly #owned = new Owned();
   readonly #threads: MachineThreads;
   readonly #events: EventRing;
-  readonly #plan: BootPlan;
+  /** But for the kernel's files, which may be others after a reset. */
+  readonly #plan: Omit<BootPlan, keyof KernelFiles>;
+  /** Its own, or those that its disk names. */
+  kernel: KernelFiles;
   readonly #vm: VirtualMachine;
   /** What guest memory is made of, where that is files. */
   readonly #files: readonly MemoryFile[];
   readonly #board: Board;
   readonly #consoles = new Consoles(this.#owned);
+  /** As it was asked for, with the consoles that were chosen. */
+  readonly config: BootConfig;
   readonly vcpus: number;
   #state: MachineState = "created";
   /** What the guest's clock showed when it was paused. */
@@ -63,20 +71,18 @@ export class Machine {
 
   /** Opens and builds everything; nothing runs yet. Throws ConfigError or KvmError; then nothing is left. */
   constructor(
-    readonly config: BootConfig,
+    asked: BootConfig,
     readonly listener: MachineListener,
     meter?: MachineSpec["meter"],
   ) {
     const owned = this.#owned;
-    this.vcpus = config.cpus.boot_vcpus;
+    this.vcpus = asked.cpus.boot_vcpus;
     try {
       const kvm = owned.fd(openHostKvm());
-      const kernel = owned.file(openInput("--kernel", config.payload.kernel));
-      const { initramfs: initramfsPath } = config.payload;
-      const initramfs =
-        initramfsPath === undefined
-          ? undefined
-          : owned.file(openInput("--initramfs", initramfsPath));
+      this.kernel = openKernelFiles(asked);
+      owned.add(() => this.kernel.close());
+      this.config = withConsole(asked, this.kernel.cmdline);
+      const { config } = this;
       const serial = this.#consoles.openSerial(config.serial);
 
       // the threads load their code while the rest is set up
@@ -123,9 +129,6 @@ export class Machine {
       this.#threads.assign(spec);
 
       this.#plan = {
-        kernel,
-        initramfs,
-        cmdline: config.payload.cmdline ?? "",
         entry: config.payload.kernel_entry,
         memory,
         cpus: possibleCpus(config.cpus),
@@ -193,6 +196,7 @@ export class Machine {
       this.#plan.memory.discard();
       this.#board.reset();
       this.#vm.reset();
+      if (this.kernel.choice) this.kernel = openKernelFiles(this.config);
       this.#load();
       this.#threads.runVcpus();
       this.#state = "running";
@@ -280,7 +284,10 @@ export class Machine {
   }
 
   #load(): void {
-    const boot = prepareBoot(this.#plan);
+    const { choice } = this.kernel;
+    tell(this.kernel, this.config, this.listener);
+    const boot = prepareBoot({ ...this.#plan, ...this.kernel, image: choice?.disk });
+    if (choice) this.kernel.close(); // a reset reads the disk anew: the guest may have a new kernel
     for (const note of boot.notes) this.listener.onNote(note);
     applyBootState(this.#vm.vcpus[0]!, boot);
     this.#board.expectFirstEntry();

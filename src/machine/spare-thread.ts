@@ -13,7 +13,7 @@ let spare: Worker | undefined = asksForBoot(Bun.argv)
  * The options that only a boot has; a command's own are checked later, and at worst a thread was started for nothing.
  */
 function asksForBoot(argv: readonly string[]): boolean {
-  return argv.some((word) => word === "--kernel" || word.startsWith("--kernel="));
+  return argv.some((word) => /^--(?:kernel|disk)(?:=|$)/.test(word));
 }
 
 /** The spare thread, once. */

@@ -139,7 +139,7 @@ export function checkConfig(vm: VmConfig): void {
   }
 }
 
-/** What a boot asks beyond that: a kernel, and nothing that is not built. */
+/** What a boot asks beyond that: a kernel, or a disk to find one on, and nothing that is not built. */
 export function checkBoot(vm: VmConfig, vmm?: VmmOptions): BootConfig {
   checkConfig(vm);
   const missing = unbuilt.find(({ asked }) => asked(vm, vmm));
@@ -148,9 +148,17 @@ export function checkBoot(vm: VmConfig, vmm?: VmmOptions): BootConfig {
     const what = `not built in this version of chv${except ? ` but for ${except}` : ""}`;
     throw new ConfigError(`${option}: ${what}; leave it out`, option.split(" ")[0]);
   }
-  const { kernel } = vm.payload;
-  if (kernel === undefined) {
-    throw new ConfigError("--kernel: no kernel to boot; give one with --kernel PATH", "--kernel");
+  checkKernel(vm);
+  return vm;
+}
+
+function checkKernel({ payload, disks = [] }: VmConfig): void {
+  if (payload.kernel !== undefined) {
+    if (payload.boot_entry === undefined) return;
+    const why = "chooses from a disk's menu, and --kernel is in its place; drop one";
+    throw new ConfigError(`--boot-entry: ${why}`, "--boot-entry");
   }
-  return { ...vm, payload: { ...vm.payload, kernel } };
+  if (disks.some(({ path, vhost_user }) => path !== undefined && !vhost_user)) return;
+  const give = "give one with --kernel PATH, or a disk that has one";
+  throw new ConfigError(`--kernel: no kernel to boot; ${give}`, "--kernel");
 }

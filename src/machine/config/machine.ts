@@ -15,10 +15,24 @@ const jsonOnly = { jsonOnly: true } as const;
 
 export const PayloadConfig = field(
   v.object({
-    kernel: v.optional(path("Kernel: a bzImage, or an ELF vmlinux", { hint: "PATH" })),
+    kernel: v.optional(
+      path("Kernel: a bzImage, or an ELF vmlinux; without it the one that a disk boots", {
+        hint: "PATH",
+      }),
+    ),
     initramfs: v.optional(path("Initial RAM file system")),
     firmware: v.optional(path("Firmware that finds its kernel itself", jsonOnly)),
-    cmdline: v.optional(text("Kernel command line, taken byte for byte", { hint: "STRING" })),
+    cmdline: v.optional(
+      text("Kernel command line, taken byte for byte; in place of a disk's own", {
+        hint: "STRING",
+      }),
+    ),
+    cmdline_append: v.optional(text("More for the kernel command line", { hint: "STRING" })),
+    boot_entry: v.optional(
+      name("Entry of a disk's boot menu, in place of its default: title, id, or number from 0", {
+        hint: "NAME",
+      }),
+    ),
     kernel_entry: v.optional(
       choice(
         ["auto", "bzimage", "direct"],

@@ -33,6 +33,11 @@ export const VmConfigSchema = v.object({
   memory: v.optional(MemoryConfig, {}),
   serial: v.optional(SerialConfig, { mode: "Null" }),
   console: v.optional(ConsoleConfig, { mode: "Tty" }),
+  auto_console: v.optional(
+    onOff("The console that the command line names last, ttyS0 or hvc0, is on the terminal", {
+      jsonOnly: true,
+    }),
+  ),
   ports: several(PortConfig),
   disks: several(DiskConfig),
   cloud_init: v.optional(CloudInitConfig),
@@ -55,8 +60,8 @@ type Parsed = v.InferOutput<typeof VmConfigSchema>;
 /** A whole configuration: defaults filled in, `max_vcpus` too. */
 export type VmConfig = Parsed & { cpus: { max_vcpus: number } };
 
-/** A configuration that was found good for a boot. */
-export type BootConfig = VmConfig & { payload: { kernel: string } };
+/** A configuration that was found good for a boot: it has a kernel, or a disk that may have one. */
+export type BootConfig = VmConfig;
 
 /** Fills in what depends on another field, which a schema's default cannot. */
 export function complete(parsed: Parsed): VmConfig {

@@ -46,6 +46,7 @@ export class Guest {
     this.machine = new Machine(config, {
       onEvent: (event) => this.#handlers[event.kind]?.(event),
       onNote: (text) => log.info(text),
+      onWarning: (text) => log.warn(text),
     });
     if (watch) {
       this.consoles = new ConsoleWatch(this.machine.consoles, (console) =>

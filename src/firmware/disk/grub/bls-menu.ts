@@ -1,0 +1,63 @@
+/** Fedora's `blscfg`: menu entries of the files in /loader/entries, with GRUB's variables in them. */
+import { type BlsEntry, readBlsEntry } from "../bls.ts";
+import { compareVersions } from "../versions.ts";
+import type { CallContext } from "./interpreter.ts";
+import type { FileAt, Loader } from "./loader.ts";
+import { GrubError } from "./syntax.ts";
+
+const filesMax = 1000;
+const folders = ["/loader/entries", "/boot/loader/entries"];
+
+export function blsEntries(loader: Loader, args: readonly string[], context: CallContext): boolean {
+  const { at, interpreter } = context;
+  const [given] = args;
+  // Fedora's two halves of a menu: all entries belong to the first
+  if (given === "non-default") return true;
+  if (given !== undefined && given !== "default" && !given.startsWith("/")) {
+    throw new GrubError(at, `chv does not know blscfg ${given}`);
+  }
+  const own = given?.startsWith("/") ? given : interpreter.environment.get("blsdir");
+  for (const folder of own === "" || own === undefined ? folders : [own]) {
+    const place = loader.locate(folder, at);
+    const names = place && loader.exists(place, at) ? listed(place) : [];
+    const entries = names.slice(0, filesMax).map((name) => {
+      const file = { volume: place!.volume, path: `${folder}/${name}` };
+      return readBlsEntry(name, loader.readText(file, at) ?? "");
+    });
+    // newest first, by the files' names
+    entries.sort((a, b) => compareVersions(b.id, a.id));
+    for (const entry of entries) addEntry(loader, entry, `${folder}/${entry.id}.conf`, context);
+    if (entries.length > 0) return true;
+  }
+  loader.missed(at, `blscfg: no entries in ${own || folders.join(" or ")}`);
+  return false;
+}
+
+const listed = ({ volume, path }: FileAt): string[] =>
+  (volume.readable?.list(path) ?? []).filter((name) => /\.conf$/i.test(name));
+
+function addEntry(loader: Loader, entry: BlsEntry, file: string, context: CallContext): void {
+  const { interpreter } = context;
+  const at = { file, line: 1 };
+  const filled = (text: string): string =>
+    text.replace(/\$(?:\{(\w+)\}|(\w+))/g, (_, braced?: string, plain?: string) => {
+      const value = interpreter.environment.get((braced ?? plain)!);
+      interpreter.spend(value.length, at);
+      return value;
+    });
+  const words = (text: string) =>
+    filled(text)
+      .split(/\s+/)
+      .filter((word) => word !== "");
+  loader.menu.entries.push({
+    ...{ title: entry.title, id: entry.id, at, submenu: false, body: [], args: [] },
+    load: () => {
+      if (entry.linux === undefined) throw new GrubError(at, "the entry names no linux");
+      const call = (name: string, args: readonly string[]) =>
+        interpreter.handlers(name)!(args, { interpreter, at, block: undefined });
+      call("linux", [filled(entry.linux), ...words(entry.options)]);
+      const initrds = entry.initrds.flatMap(words);
+      if (initrds.length > 0) call("initrd", initrds);
+    },
+  });
+}
