@@ -78,6 +78,10 @@ const changed = fc
     return body;
   });
 
+const characters = fc
+  .array(fc.integer({ min: 0, max: 0xffff }), { minLength: 1 })
+  .map((codes) => String.fromCharCode(...codes));
+
 function isAnswer({ status, head, body }: Answer): void {
   expect(status).toBeGreaterThanOrEqual(200);
   expect([500, 503]).not.toContain(status);
