@@ -32,8 +32,9 @@ export interface BackendHost {
 /** One device's backend. Every method is called on its worker. */
 export interface Backend {
   /**
-   * The driver is ready: `queues` are those it enabled, by number; `features` the bits it accepted. `resumed`: it was so
-   * all the time, and nothing has changed but that the backend stood still; chains that it had not given back come again.
+   * The driver is ready: `queues` are those it enabled, by number; `features` the bits it accepted. `resumed`: it was
+   * so all the time, and nothing has changed but that the backend stood still; chains that it had not given back come
+   * again.
    */
   start(queues: readonly (Virtqueue | undefined)[], features: bigint, resumed?: boolean): void;
   /** The driver has something in queue `index`. Never blocks. */

@@ -1,8 +1,5 @@
 /** A console device with several ports: its control queues (virtio 1.2 section 5.3.6.2), and whose data goes where. */
-import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { describe, expect, spyOn, test } from "bun:test";
 import { ConsoleInput } from "../../../src/devices/virtio/console-queues.ts";
 import { GuestFault } from "../../../src/devices/virtio/guest-fault.ts";
 import { Virtqueue } from "../../../src/devices/virtio/queue.ts";
@@ -10,42 +7,17 @@ import { createEventfd, signalEventfd } from "../../../src/ffi/eventfd.ts";
 import { bytesToRead } from "../../../src/ffi/file.ts";
 import { listenUnix } from "../../../src/ffi/unix-socket.ts";
 import { storeSize } from "../../../src/machine/console/size.ts";
-import { close, connect, pipe, send, text } from "../../machine/console/far-end.ts";
-import { leftOpen, openFiles } from "../../machine/proc.ts";
-import { ConsoleRig, MULTIPORT, SIZE } from "./console-rig.ts";
+import { close, connect, send, text } from "../../machine/console/far-end.ts";
+import { type ConsoleRig, MULTIPORT, SIZE } from "./console-rig.ts";
+import { cleanAfterEach, ends, inFolder, later, made } from "./console-tests.ts";
 import { Driver } from "./driver.ts";
 
 const [DEVICE_READY, PORT_ADD, PORT_READY, CONSOLE_PORT, RESIZE, PORT_OPEN, PORT_NAME] = [
   0, 1, 3, 4, 5, 6, 7,
 ];
 const badId = 0xffff_ffff;
-let work = "";
-let filesBefore: string[] = [];
-let undo: (() => void)[] = [];
-const later = <T>(value: T, release: (value: T) => void): T => {
-  undo.push(() => release(value));
-  return value;
-};
+cleanAfterEach();
 
-beforeEach(() => {
-  work = mkdtempSync(join(tmpdir(), "chv-ports-"));
-  filesBefore = openFiles();
-});
-afterEach(() => {
-  for (const release of undo.reverse()) release();
-  undo = [];
-  rmSync(work, { recursive: true });
-  expect(leftOpen(filesBefore)).toEqual([]);
-});
-
-const made = (...parameters: ConstructorParameters<typeof ConsoleRig>) =>
-  later(new ConsoleRig(...parameters), (rig) => rig.close());
-const ends = () => {
-  const { read, write } = pipe();
-  later(read, close);
-  later(write, close);
-  return { read, write };
-};
 const port = (name: string, console = false) => ({ name, console });
 
 /** A device whose ports are pipes both ways, with buffers for control messages. */
@@ -167,7 +139,7 @@ test("a port that is closed does not ask for room", () => {
 });
 
 test("a pause forgets nothing: a port stays open, and news of it is told afterwards", () => {
-  const path = join(work, "s");
+  const path = inFolder("s");
   const listenFd = later(listenUnix(path, 1), close);
   const size = { word: new SharedArrayBuffer(4), fd: later(createEventfd(), close) };
   const rig = made([{ mode: "socket", listenFd }, { size }], MULTIPORT | SIZE, {
@@ -212,7 +184,7 @@ test("a reset forgets what the driver knew; input waits anew", () => {
 
 describe("a port on a socket", () => {
   const listening = () => {
-    const path = join(work, "s");
+    const path = inFolder("s");
     const listenFd = later(listenUnix(path, 1), close);
     const rig = made([{}, { mode: "socket", listenFd }], MULTIPORT, {
       ports: [port("null"), port("socket")],
