@@ -19,6 +19,8 @@ const slot = 1;
 const bar = barOf(slot);
 const [statusAt, isr] = [20, 0x1000];
 const needsReset = 0x40;
+/** Of four vectors; nobody writes to them here. */
+const callFds = [1000, 1001, 1002, 1003];
 
 /** A backend that notes what is asked of it, and does what it is told to. */
 class FakeBackend implements Backend {
@@ -89,7 +91,7 @@ function plugged(): PluggedVirtio {
   return {
     spec: {
       ...{ id: "_disk0", label: "--disk", identity: disk.device.transport.identity, config },
-      ...{ writable: new Uint8Array(8), kickFds, workers: [0] },
+      ...{ writable: new Uint8Array(8), kickFds, callFds, workers: [0] },
       backend: { kind: "block", spec: { ...image, ...shape, ...habits } },
     },
     device: disk.device,
@@ -101,6 +103,12 @@ function plugged(): PluggedVirtio {
 
 const status = () => rig.read(bar + statusAt, 1);
 const writeStatus = (value: number) => rig.write(bar + statusAt, 1, value);
+
+function enableMsix(): void {
+  let msix = rig.configRead(slot, 0x34, 1);
+  while (rig.configRead(slot, msix, 1) !== 0x11) msix = rig.configRead(slot, msix + 1, 1);
+  rig.configWrite(slot, msix + 2, 2, 0x8000);
+}
 
 /** Queues 0 and 2 enabled, at addresses from `base` on, and DRIVER_OK; the worker has not looked yet. */
 function bringUp(base = 0x1000): void {
@@ -374,9 +382,7 @@ test("a call is the queue's vector, or the pin; after a reset it is neither", ()
   backend.host.call(2);
   expect([rig.pin, rig.read(bar + isr, 1), rig.pin]).toEqual([true, 1, false]);
 
-  let msix = rig.configRead(slot, 0x34, 1);
-  while (rig.configRead(slot, msix, 1) !== 0x11) msix = rig.configRead(slot, msix + 1, 1);
-  rig.configWrite(slot, msix + 2, 2, 0x8000);
+  enableMsix();
   backend.host.call(2);
   expect([disk.vectors.isPending(2), rig.pin]).toEqual([true, false]);
 
@@ -385,6 +391,18 @@ test("a call is the queue's vector, or the pin; after a reset it is neither", ()
   backend.host.call(2);
   backend.host.configChanged();
   expect([disk.vectors.isPending(2), rig.pin]).toEqual([false, false]);
+});
+
+test("a queue's call goes to the eventfd of its vector, where it has one", () => {
+  run();
+  const { host: side } = backend;
+  expect(side.callFd!(2)).toBeUndefined(); // the pin's interrupts go by way of the ISR
+  enableMsix();
+  expect(side.callFd!(2)).toBe(callFds[2]!);
+  rig.write(bar + 22, 2, 2);
+  rig.write(bar + 26, 2, 0xffff);
+
+  expect(side.callFd!(2)).toBeUndefined(); // no vector
 });
 
 test("a change of configuration is a new generation and an interrupt", () => {
