@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { guestTests, guestTimeoutMs, runSuite, transports, verdicts } from "./harness.ts";
+import { runSuiteOnQemu } from "./qemu.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-rng-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -35,3 +36,15 @@ for (const transport of transports) {
     );
   });
 }
+
+test(
+  "the guest finds QEMU's device right",
+  async () => {
+    const { stdout } = await runSuiteOnQemu("mmio", "rng-fills,rng-many", {
+      ...{ guest: "virtio-rng", cmdline: "transport=mmio" },
+      args: ["-device", "virtio-rng-device"],
+    });
+    expect(verdicts(stdout)).toEqual(["ok rng-fills", "ok rng-many", "done"]);
+  },
+  guestTimeoutMs,
+);
