@@ -30,13 +30,14 @@ import { TestWorker } from "./worker.ts";
 export const headerBytes = 12;
 export const guestMac = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 const ringsAt = 0x1000;
-const ringBytes = 0x8000;
+const ringBytes = 0x1_0000;
 const buffersAt = 0x20_0000;
-const ramBytes = 0x100_0000;
+const ramBytes = 0x40_0000;
 
 /** Taps in a namespace, for the rigs of a test file one after another: to make and end one takes the kernel 40 ms. */
 export class TapHome {
   readonly namespace = new NetworkNamespace();
+  readonly ram = new FakeRam([{ start: 0, length: ramBytes }]);
   readonly #taps = new Map<number, { name: string; fds: number[]; socket: PacketSocket }>();
 
   /** A tap with so many queues, up, and the host's side of it. */
@@ -96,7 +97,7 @@ export class NetRig implements BackendHost {
   readonly home: TapHome;
   readonly namespace: NetworkNamespace;
   readonly worker = new TestWorker();
-  readonly ram = new FakeRam([{ start: 0, length: ramBytes }]);
+  readonly ram: FakeRam;
   readonly windows: GuestWindows;
   readonly spec: NetSpec;
   readonly backend: NetBackend;
@@ -121,9 +122,10 @@ export class NetRig implements BackendHost {
   constructor(options: RigOptions = {}) {
     const { home, pairs = 1, features, eventIndex = false, calls = {}, ...others } = options;
     const { idle = false, kickFds = [], callFds = [], persistent, ...rest } = others;
+    this.home = home ?? new TapHome();
+    this.ram = this.home.ram;
     this.windows = persistent ? new GuestWindows(this.ram.regions, [persistent]) : this.ram.windows;
     this.#callFds = callFds;
-    this.home = home ?? new TapHome();
     this.#ownHome = home === undefined;
     this.namespace = this.home.namespace;
     const { name, fds: taps, socket } = this.home.tap(pairs);
@@ -163,8 +165,8 @@ export class NetRig implements BackendHost {
     const count = 2 * this.spec.taps.length + 1;
     for (let i = 0; i < count; i++) {
       const at = ringsAt + i * ringBytes;
-      this.ram.bytes(at, ringBytes).fill(0);
       const driver = new Driver(this.ram, this.spec.queueSize, at);
+      this.ram.bytes(at, driver.end - at).fill(0);
       const call = () => this.call(i);
       const options = { indirect: true, eventIndex: this.#eventIndex, call };
       this.drivers.push(driver);

@@ -19,7 +19,7 @@ const [hostAddress, guestAddress] = [
 ];
 const mask = Uint8Array.of(255, 255, 255, 0);
 const port = 5001;
-const bytes = 500_000;
+const bytes = 300_000;
 const longest = 1514;
 const limitMs = 10_000;
 const [csum, tso4] = [1, 2]; // TUN_F_, linux/if_tun.h
