@@ -86,3 +86,29 @@ test("what was never watched can be let go of", () => {
   watcher.unwatch(fds[0]);
   expect(round()).toBe(0);
 });
+
+test("after four milliards of watches tokens come round again, past those in use", () => {
+  const last = new Watcher(epoll, firstToken, 2 ** 32 - 1);
+  const seen: number[] = [];
+  last.watch(fds[0], Epoll.in, () => seen.push(0)); // the last there is
+  last.watch(fds[1], Epoll.in, () => seen.push(1)); // the first again
+  for (const fd of fds) signalEventfd(fd);
+  const handle = () => {
+    const count = epoll.wait(0);
+    for (let i = 0; i < count; i++) last.handle(epoll.tokenAt(i), epoll.eventsAt(i));
+  };
+  handle();
+  expect(seen.toSorted()).toEqual([0, 1]);
+
+  const round = new Watcher(epoll, 2 ** 32 - 2);
+  for (const fd of fds) last.unwatch(fd);
+  for (let i = 0; i < 5; i++) {
+    round.watch(fds[0], Epoll.in, () => {});
+    if (i === 0) round.watch(fds[1], Epoll.in, () => seen.push(1)); // keeps its token
+    round.unwatch(fds[0]);
+  }
+  seen.length = 0;
+  const count = epoll.wait(0);
+  for (let i = 0; i < count; i++) round.handle(epoll.tokenAt(i), epoll.eventsAt(i));
+  expect(seen).toEqual([1]);
+});
