@@ -16,6 +16,8 @@ export interface Command {
   readonly positionals: readonly (readonly [name: string, description: string])[];
   /** It takes arguments after `--`. */
   readonly takesRest: boolean;
+  /** Lines for its help: the commands that it has itself. */
+  readonly more?: () => Promise<readonly string[]>;
   /** Runs it; gives the exit code. */
   readonly run: (input: CommandInput) => Promise<number>;
 }
@@ -49,6 +51,7 @@ export const commands: Readonly<Record<string, Command>> = {
       ["ARGUMENT", "what the command takes"],
     ],
     takesRest: false,
+    more: async () => (await import("./ctl.ts")).ctlCommands(),
     run: async (input) => (await import("./ctl.ts")).runCtl(input),
   },
   "backend block": {

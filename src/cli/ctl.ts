@@ -25,20 +25,24 @@ interface Call {
 }
 
 interface CtlCommand {
-  /** What it takes, in capitals; "" for nothing. */
+  /** What it takes, in capitals; "" for nothing; in brackets what may be left out. */
   readonly takes: string;
+  /** The API's operation, whose summary says what it does. */
+  readonly operation: string;
+  /** Names of its options. */
+  readonly options?: readonly (keyof CtlOptions)[];
   readonly run: (call: Call) => Promise<unknown>;
 }
 
 /** An operation without a body. */
 const plain = (operation: string, method: "get" | "put" = "put"): CtlCommand => ({
-  takes: "",
+  ...{ takes: "", operation },
   run: ({ client }) => client.call(method, operation),
 });
 
 /** An operation whose body is written as the command line's option is. */
 const adds = (operation: string, schema: ObjectSchema): CtlCommand => ({
-  takes: "KEY=VALUE,…",
+  ...{ takes: "KEY=VALUE,…", operation },
   run: ({ client, words }) => {
     const name = operation.slice("vm.".length);
     return client.call("put", operation, readOptions(schema, words[0]!, name));
@@ -49,7 +53,7 @@ const commands: Readonly<Record<string, CtlCommand>> = {
   ping: plain("vmm.ping", "get"),
   "shutdown-vmm": plain("vmm.shutdown"),
   create: {
-    takes: "FILE",
+    ...{ takes: "FILE|-", operation: "vm.create" },
     run: ({ client, words }) => client.call("put", "vm.create", readText(words[0]!)),
   },
   info: plain("vm.info", "get"),
@@ -69,39 +73,52 @@ const commands: Readonly<Record<string, CtlCommand>> = {
   "add-device": adds("vm.add-device", DeviceConfig),
   "add-vsock": adds("vm.add-vsock", VsockConfig),
   "remove-device": {
-    takes: "ID",
+    ...{ takes: "ID", operation: "vm.remove-device" },
     run: ({ client, words }) => client.call("put", "vm.remove-device", { id: words[0] }),
   },
   resize: {
-    takes: "",
+    ...{ takes: "", operation: "vm.resize", options: ["cpus", "memory", "balloon"] },
     run: ({ client, options }) => {
       const { cpus: desired_vcpus, memory: desired_ram, balloon: desired_balloon } = options;
       return client.call("put", "vm.resize", { desired_vcpus, desired_ram, desired_balloon });
     },
   },
   "resize-disk": {
-    takes: "",
+    ...{ takes: "", operation: "vm.resize-disk", options: ["disk", "size"] },
     run: ({ client, options: { disk: id, size: desired_size } }) =>
       client.call("put", "vm.resize-disk", { id, desired_size }),
   },
   wait: {
-    takes: "userspace|login|exit|console:/REGEX/",
+    ...{ takes: "userspace|login|exit|console:/REGEX/", operation: "vm.wait" },
+    options: ["timeout"],
     run: ({ client, words, options }) =>
       client.call("put", "vm.wait", { for: words[0], timeout_ms: options.timeout }),
   },
   events: {
-    takes: "",
+    ...{ takes: "", operation: "events", options: ["follow"] },
     run: async ({ client, options: { follow } }) => {
       const operation = follow ? "events" : "events?follow=false";
       const response = await client.request("get", operation, undefined, "application/x-ndjson");
       for await (const piece of response.body!) process.stdout.write(piece);
     },
   },
+  console: {
+    ...{ takes: "[serial|console]", operation: "vm.console", options: ["follow"] },
+    run: async ({ client, words, options: { follow } }) =>
+      (await import("./ctl-console.ts")).attachConsole(client, words[0], follow),
+  },
 };
 
-/** Names of the commands and what each takes, for help. */
-export const ctlCommands = (): string[] =>
-  Object.entries(commands).map(([name, { takes }]) => `${name} ${takes}`.trim());
+/** The commands with what each takes and does, a line each, for help. */
+export async function ctlCommands(): Promise<string[]> {
+  const { operations } = await import("../http/operations.ts");
+  const rows = Object.entries(commands).map(([name, { takes, operation, options = [] }]) => {
+    const more = options.map((option) => ` --${option}`).join("");
+    return [`${name} ${takes}`.trim() + more, operations[operation]!.summary] as const;
+  });
+  const width = Math.max(...rows.map(([usage]) => usage.length));
+  return rows.map(([usage, summary]) => `${usage.padEnd(width)}  ${summary}`);
+}
 
 function readText(file: string): string {
   try {
@@ -120,14 +137,15 @@ export async function runCtl({ options, positionals, vmm }: CommandInput): Promi
   }
   const [name, ...words] = positionals;
   if (name === undefined)
-    throw new UsageError(`ctl: no command; one of ${ctlCommands().join(", ")}`);
+    throw new UsageError(`ctl: no command; one of ${Object.keys(commands).join(", ")}`);
   const command = commands[name];
   if (command === undefined) {
     const meant = nearest(name, Object.keys(commands));
     throw new UsageError(`ctl: unknown command ${quoted(name)}; did you mean ${meant}?`);
   }
-  const wanted = command.takes === "" ? 0 : 1;
-  if (words.length !== wanted) {
+  const most = command.takes === "" ? 0 : 1;
+  const least = command.takes.startsWith("[") ? 0 : most;
+  if (words.length < least || words.length > most) {
     throw new UsageError(`ctl ${name}: takes ${command.takes || "nothing"}, got ${words.length}`);
   }
   try {

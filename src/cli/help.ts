@@ -78,8 +78,11 @@ async function one(name: string, command: Command): Promise<string> {
     }),
     defineCommand({ meta: { name: "chv", version } }),
   );
-  return `${usage}\n${keySection(all)}`;
+  const more = command.more ? ["COMMANDS", "", ...indented(await command.more()), "", ""] : [];
+  return `${usage}\n${more.join("\n")}${keySection(all)}`;
 }
+
+const indented = (lines: readonly string[]) => lines.map((line) => `  ${line}`);
 
 /** The keys of every option that has some and is built, one a line. */
 function keySection(options: readonly Option[]): string {
