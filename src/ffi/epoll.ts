@@ -3,7 +3,11 @@ import { Block } from "./block.ts";
 import { check, Errno, errno, libc, SystemError } from "./libc.ts";
 
 // sys/epoll.h
-export const Epoll = { in: 1, out: 4, error: 8, hangUp: 16, readHangUp: 0x2000 } as const;
+export const Epoll = {
+  ...{ in: 1, out: 4, error: 8, hangUp: 16, readHangUp: 0x2000 },
+  /** Told once for each time that it becomes so, not for as long as it is. */
+  edge: 0x8000_0000,
+} as const;
 const EPOLL_CLOEXEC = 0o2000000;
 const [EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD] = [1, 2, 3];
 const eventSize = 12; // struct epoll_event is packed on x86-64: u32 events, u64 data

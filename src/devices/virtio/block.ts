@@ -133,10 +133,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     try {
       this.queues[index]!.work();
     } finally {
-      // also when a chain was broken: those before it go their way
-      this.image.turn();
-      this.flush();
-      this.letGo();
+      this.settle();
     }
   }
 
@@ -208,10 +205,15 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
         if (this.works(index) && this.queues[index]!.canGoOn) this.queues[index]!.work();
       }
     } finally {
-      this.image.turn();
-      this.flush();
-      this.letGo();
+      this.settle();
     }
+  }
+
+  /** What has begun goes its way, also when a chain was broken behind it; and who waits for the end of that is told. */
+  private settle(): void {
+    this.image.turn();
+    this.flush();
+    if (this.flags[stopping] === 1 || this.leaving.length > 0) this.letGo();
   }
 
   /** Tells those who wait for requests to end, if they have. */
