@@ -114,6 +114,25 @@ describe("the header", () => {
   });
 });
 
+test("a cluster that holds a table is not given to data, whatever its refcount says", () => {
+  const file = new Uint8Array(readFileSync(full));
+  const { view } = new ImageFile(file);
+  const block = Number(view.getBigUint64(Number(view.getBigUint64(48))));
+  const table = Number(view.getBigUint64(40)) / cluster;
+  expect(view.getUint16(block + table * 2)).toBe(1);
+  view.setUint16(block + table * 2, 0); // the L1 table's
+  writeFileSync(at("free"), file);
+  const { rig, ring } = calmRig(at("free"));
+
+  expect(rig.discard(0, cluster)).toBe(0);
+  expect(rig.write(0, bytes(cluster, 0xff))).toBe(0);
+  expect(rig.flush()).toBe(0);
+
+  expect(new ImageFile(ring.image.content).sector(0)).toEqual(bytes(512, 0xff));
+  expect(rig.read(cluster, 512)).toEqual(content.subarray(cluster, cluster + 512));
+  rig.close();
+});
+
 describe("entries that lie", () => {
   /** The full image with the L2 entry of guest cluster 0 replaced. */
   const lying = (entry: bigint) => {

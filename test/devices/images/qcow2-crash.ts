@@ -222,6 +222,7 @@ export function tryCrashes(
   };
   for (let cut = random(options.every); cut <= run.record.length; cut += options.every) {
     look(cut, () => false);
+    look(cut, (_, index) => index === cut - 1); // the last alone
     look(cut, () => random(2) === 0);
     if (options.exhaustive !== true) continue;
     look(cut, () => true);

@@ -325,6 +325,25 @@ describe("DISCARD and WRITE_ZEROES", () => {
   });
 });
 
+test("a durable write is a synchronous one in place, and a commit elsewhere", () => {
+  const { rig, ring } = calmRig(full);
+  const since = (from: number) =>
+    ring.record.slice(from).map(({ kind, durable }) => [kind, durable]);
+  expect(rig.write(512, bytes(512, 1), true)).toBe(0);
+  expect(since(0)).toEqual([["write", true]]);
+  expect(rig.zero(cluster, 512, false, true)).toBe(0);
+  expect(since(1)).toEqual([["write", true]]);
+  expect(rig.write(512, bytes(512, 1))).toBe(0);
+  expect(since(2)).toEqual([["write", false]]);
+
+  expect(rig.zero(4 * cluster, cluster, true, true)).toBe(0);
+  expect(new ImageFile(ring.image.content).entry(4)).toBe(0n);
+  expect(rig.write(4 * cluster, bytes(512, 2), true)).toBe(0);
+  expect(new ImageFile(ring.image.content).sector(32)).toEqual(bytes(512, 2));
+  expect(ring.record.at(-1)!.kind).toBe("sync");
+  rig.close();
+});
+
 test("an image that is only read takes no changes, and its flush is nothing", () => {
   using rig = new Rig(full, { readonly: true });
   expect(rig.write(0, bytes(512, 1))).toBe(EROFS);

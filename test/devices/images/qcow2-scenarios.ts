@@ -53,6 +53,8 @@ export const scenarios: readonly Scenario[] = [
     ...{ filled: true, compressed: true, snapshot: true },
   },
   { name: "garbage behind the end", options: "cluster_size=2k", garbage: true },
+  // a second refcount block comes to lie in it
+  { name: "garbage for tables", options: "cluster_size=512", garbage: true },
   { name: "preallocated clusters", options: "cluster_size=1k,preallocation=metadata" },
 ];
 

@@ -18,8 +18,9 @@ import type { Qcow2Spec } from "./spec.ts";
 
 /** Chores of the call ring have tags from here on; below are the inflater's. */
 const firstCallTag = 2 ** 16;
-/** How long the end of an image waits for the host, at most, before it gives up. */
-const patienceMs = 10_000;
+/** How often, and how long, the end of an image waits for a host that says nothing before it gives up. */
+const patience = 10;
+const pauseMs = 1000;
 /** Flags: the image is being closed; it was told that it is broken. */
 const [closing, warned] = [0, 1];
 
@@ -64,7 +65,7 @@ export class Qcow2Image implements DiskImage {
     this.parts = buildParts(spec, transfers, this.ring, chores, hooks, options);
     this.choreEnded = (tag, error) => {
       if (tag >= firstCallTag) this.calls?.choreEnded(tag, error);
-      else this.parts.inflater.unpacked(tag, error);
+      else if (this.flags[closing] === 0) this.parts.inflater.unpacked(tag, error);
     };
   }
 
@@ -105,10 +106,11 @@ export class Qcow2Image implements DiskImage {
     const { lane, io } = this.parts;
     this.flags[closing] = 1;
     this.calls?.workAlone();
-    while (lane?.finish()) {
+    for (let silent = 0; silent < patience && lane?.finish(); ) {
       const ended = this.exchange();
       const waits = !lane.isFree || !io.drained;
-      if (!ended && waits && this.fd >= 0 && !waitReadable(this.fd, patienceMs)) break;
+      if (ended || !waits || this.fd < 0) continue;
+      if (!waitReadable(this.fd, pauseMs)) silent++;
     }
     this.ring.close();
   }
