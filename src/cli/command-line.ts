@@ -153,6 +153,8 @@ function readOption(option: Option, values: readonly string[]): unknown {
   if (option.kind === "count") return values.length;
   const field = option.field!;
   const schema = objectOf(field);
+  const { shape } = field;
+  if (shape.kind === "list" && shape.item.shape.kind === "text") return [...values];
   const read = (text: string): unknown => {
     if (schema === undefined) return readPlain(text, field, name);
     const object = readOptions(schema, text, name);

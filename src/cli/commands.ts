@@ -8,6 +8,7 @@ import { BlockBackendSchema, NetBackendSchema } from "../machine/config/backends
 import type { ObjectSchema } from "../machine/config/shape.ts";
 import type { VmmOptions } from "../machine/config/vmm.ts";
 import { CtlOptionsSchema } from "./ctl-options.ts";
+import { RunOptionsSchema } from "./run/options.ts";
 
 export interface Command {
   readonly description: string;
@@ -36,6 +37,13 @@ const NoOptions = v.object({});
 
 /** Every command that there is, by name. */
 export const commands: Readonly<Record<string, Command>> = {
+  run: {
+    description: "Boot an image, run a command in it, and hand on its output and exit status",
+    schema: RunOptionsSchema,
+    positionals: [["IMAGE", "disk image, raw or qcow2, which is never written"]],
+    takesRest: true,
+    run: async (input) => (await import("./run.ts")).runRun(input),
+  },
   doctor: {
     description: "Check what of this host chv can use, and say the fix for the rest",
     schema: NoOptions,

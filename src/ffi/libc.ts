@@ -60,6 +60,7 @@ const { symbols } = dlopen("libc.so.6", {
   unlockpt: { args: ["i32"], returns: "i32" },
   ptsname_r: { args: ["i32", "ptr", "u64"], returns: "i32" },
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  socketpair: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
   bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
   connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
   listen: { args: ["i32", "i32"], returns: "i32" },

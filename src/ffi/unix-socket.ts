@@ -34,6 +34,14 @@ function socketAddress(path: string): Block {
 const unixSocket = (): number =>
   check(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
 
+/** Two connected sockets without a name, non-blocking. Throws SystemError. */
+export function socketPair(): [number, number] {
+  const fds = new Block(8);
+  const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  check(libc.socketpair(AF_UNIX, type, 0, fds.bytes), "socketpair");
+  return [fds.view.getInt32(0, true), fds.view.getInt32(4, true)];
+}
+
 /** A listening socket at `path`, which must not exist. Throws SystemError, ENAMETOOLONG included. */
 export function listenUnix(path: string, backlog: number): number {
   const address = socketAddress(path);

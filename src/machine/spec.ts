@@ -23,6 +23,8 @@ export interface FarEndSpec {
   readonly listenFd: number;
   /** The escape key is live: input is a person's terminal. */
   readonly escapeKeys: boolean;
+  /** It is there until its input ends. */
+  readonly leavesAtEnd?: boolean | undefined;
   /** What the API types. */
   readonly typed?: TypedSpec | undefined;
   /** The size of the terminal that it is. */

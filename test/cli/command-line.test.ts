@@ -337,7 +337,7 @@ test("whatever argv is, the answer is a boot, a text, or an error of one line", 
   fc.assert(
     fc.property(fc.array(argument, { maxLength: 8 }), (argv) => {
       try {
-        expect(["boot", "print"]).toContain(parseCommandLine(argv).kind);
+        expect(["boot", "print", "command"]).toContain(parseCommandLine(argv).kind);
       } catch (error) {
         expect(error instanceof UsageError || error instanceof ConfigError).toBeTrue();
         expect((error as Error).message).toMatch(/^[^\n\r]+$/);

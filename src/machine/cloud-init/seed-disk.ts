@@ -5,6 +5,7 @@ import { writeAll } from "../../ffi/file.ts";
 import { memfd } from "../../ffi/memory.ts";
 import type { CloudInit } from "../config/cloud-init.ts";
 import { DiskConfig } from "../config/devices.ts";
+import { seedId } from "../config/ids.ts";
 import { makeSeed, type SeedContext } from "./seed.ts";
 
 export type DiskOptions = v.InferOutput<typeof DiskConfig>;
@@ -22,7 +23,7 @@ export function openSeedDisk(config: CloudInit, context: SeedContext): SeedDisk 
   writeAll(fd, volume);
   const disk = v.parse(DiskConfig, {
     ...{ path: `/proc/self/fd/${fd}`, readonly: true, image_type: "Raw" },
-    ...{ id: "_cloud-init", serial: "cloud-init" },
+    ...{ id: seedId, serial: "cloud-init" },
   });
   return { fd, disk };
 }

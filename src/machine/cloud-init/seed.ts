@@ -17,8 +17,8 @@ const fileBytesMax = 16 * 2 ** 20;
 export interface SeedContext {
   /** The machine has a network interface. */
   readonly hasNet: boolean;
-  /** A script that the guest runs as root when it has booted, in addition to all that the user gives. */
-  readonly script?: string;
+  /** A script that begins with #cloud-boothook: run as root, early in each boot, beside all that the user gives. */
+  readonly boothook?: string;
   /** Another at each start; if not given it follows from the content, so that the same seed is the same instance. */
   readonly instanceId?: string;
   readonly warn: (line: string) => void;
@@ -130,13 +130,13 @@ interface Part {
 /** The user's vendor data, the password, and the script: one of them as it is, several as parts of one message. */
 function vendorOf(
   { vendor_data, password }: CloudInit,
-  { script, warn }: SeedContext,
+  { boothook, warn }: SeedContext,
 ): Uint8Array | undefined {
   const parts: Part[] = [];
   if (vendor_data !== undefined) {
     const content = read("vendor-data", vendor_data);
     checkUserData(`vendor-data=${vendor_data}`, content, warn);
-    if (script === undefined && password === undefined) return content;
+    if (boothook === undefined && password === undefined) return content;
     // cloud-init finds out by itself what a part of this type is
     parts.push({ type: "text/plain", name: "vendor-data", content });
   }
@@ -145,8 +145,8 @@ function vendorOf(
     const content = encode(`#cloud-config\n${JSON.stringify(config, null, 1)}\n`);
     parts.push({ type: "text/cloud-config", name: "password", content });
   }
-  if (script !== undefined) {
-    parts.push({ type: "text/x-shellscript", name: "chv-run", content: encode(script) });
+  if (boothook !== undefined) {
+    parts.push({ type: "text/cloud-boothook", name: "chv-run", content: encode(boothook) });
   }
   if (parts.length < 2) return parts[0]?.content;
   return encode(message(parts));

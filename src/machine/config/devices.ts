@@ -63,6 +63,16 @@ export const PortConfig = field(
     ),
     file: v.optional(path("Output to this file")),
     socket: v.optional(path("A unix socket that one client at a time connects to")),
+    fds: v.optional(
+      field(
+        v.object({
+          in: v.optional(count("Input; where it ends, the port closes", { max: 2 ** 31 - 1 })),
+          out: v.optional(count("Output", { max: 2 ** 31 - 1 })),
+        }),
+        "Open descriptors of the VMM's process, in place of a mode",
+        { jsonOnly: true },
+      ),
+    ),
   }),
   "Named port, all of them on a second console device",
   { ...modes, bare: "name", option: "port" },

@@ -12,6 +12,9 @@ const lists = {
 } as const;
 const singles = { vsock: "_vsock", balloon: "_balloon" } as const;
 
+/** The disk of cloud-init's seed, which nobody boots from. */
+export const seedId = "_cloud-init";
+
 type Named = { readonly id?: string | undefined };
 
 /** The configuration with an id for each device. Throws ConfigError when two have the same. */

@@ -61,6 +61,11 @@ export class InputPump {
     return this.client === "pty" || (pollEvents(this.#fd, 0) & Epoll.hangUp) !== 0;
   }
 
+  /** Nothing more can come. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
   /** True once after bytes have come. */
   takeArrived(): boolean {
     const arrived = this.#arrived;

@@ -5,7 +5,7 @@
 import { fstatSync } from "node:fs";
 import { ConfigError } from "../../exit-codes.ts";
 import { createEventfd, signalEventfd } from "../../ffi/eventfd.ts";
-import { close, Open, open, statusFlags, unlink } from "../../ffi/file.ts";
+import { close, duplicate, Open, open, statusFlags, unlink } from "../../ffi/file.ts";
 import { SystemError } from "../../ffi/libc.ts";
 import { isTerminal, openPty, ownNonBlocking, rawMode, windowSize } from "../../ffi/terminal.ts";
 import { isStaleSocket, listenUnix } from "../../ffi/unix-socket.ts";
@@ -40,7 +40,11 @@ interface Opened {
 }
 
 /** What of a device's configuration says where its far end is. */
-export type FarEndConfig = Pick<VmConfig["serial"], "mode" | "file" | "socket">;
+export type FarEndConfig = Pick<VmConfig["serial"], "mode" | "file" | "socket"> & {
+  readonly fds?:
+    | { readonly in?: number | undefined; readonly out?: number | undefined }
+    | undefined;
+};
 
 /**
  * Throws ConfigError naming the option; undefined when the device is off. `option` is "--serial", "--console" or
@@ -53,7 +57,8 @@ export function openConsole(option: string, config: FarEndConfig): OpenConsole |
   const size = end.terminal === undefined ? undefined : sizeOf(end.terminal);
   const spec: FarEndSpec = {
     name: option.slice(2),
-    mode: config.mode.toLowerCase() as FarEndSpec["mode"],
+    mode: (config.fds ? "tty" : config.mode.toLowerCase()) as FarEndSpec["mode"],
+    leavesAtEnd: config.fds !== undefined && config.fds.out === undefined,
     ...{ outFd, inFd, listenFd, escapeKeys, size: size?.spec },
     outBlocks: outFd >= 0 && !isFile(outFd) && (statusFlags(outFd) & Open.nonBlock) === 0,
   };
@@ -91,6 +96,7 @@ function sizeOf(fd: number) {
 
 function openFarEnd(option: string, config: FarEndConfig): Opened {
   try {
+    if (config.fds) return openDescriptors(config.fds);
     switch (config.mode) {
       case "Tty":
         return openTerminal();
@@ -109,6 +115,17 @@ function openFarEnd(option: string, config: FarEndConfig): Opened {
     if (!(error instanceof SystemError)) throw error;
     const where = config.file ?? config.socket ?? config.mode.toLowerCase();
     throw new ConfigError(`${option} ${where}: ${error.reason}; ${advice(error.code)}`, option);
+  }
+}
+
+/** Descriptors of their own, whatever becomes of those. */
+function openDescriptors(fds: NonNullable<FarEndConfig["fds"]>): Opened {
+  const outFd = fds.out === undefined ? -1 : duplicate(fds.out);
+  try {
+    return { outFd, inFd: fds.in === undefined ? -1 : duplicate(fds.in) };
+  } catch (error) {
+    if (outFd >= 0) close(outFd);
+    throw error;
   }
 }
 

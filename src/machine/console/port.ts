@@ -73,6 +73,7 @@ export class ConsolePort implements FarEnd {
   }
 
   get present(): boolean {
+    if (this.spec.leavesAtEnd && this.#input.ended) return false;
     return !this.#isClient || this.#output.fd >= 0;
   }
 

@@ -14,6 +14,7 @@ import {
 } from "../../firmware/disk/boot-setup.ts";
 import { DiskError } from "../../firmware/disk/medium.ts";
 import { type InputFile, openInput } from "../boot.ts";
+import { seedId } from "../config/ids.ts";
 import type { BootConfig } from "../config/vm.ts";
 import { Owned } from "../owned.ts";
 import { appended, silentConsoles } from "./cmdline.ts";
@@ -101,7 +102,7 @@ function search(
 ): Found | undefined {
   for (const config of disks) {
     const { path: disk } = config;
-    if (disk === undefined || config.vhost_user) continue;
+    if (disk === undefined || config.vhost_user || config.id === seedId) continue;
     const owned = new Owned();
     try {
       const medium = openMedium(config, owned);

@@ -79,7 +79,10 @@ export class Guest {
 
   readonly #handlers: Readonly<Record<number, (event: MachineEvent) => void>> = {
     [EventKind.log]: (event) => this.#logFor(event),
-    [EventKind.outputLost]: (event) => this.#logFor(event),
+    [EventKind.outputLost]: (event) => {
+      this.#logFor(event);
+      this.events.tell("vm", "output-lost", event.timeNs, { reason: event.text });
+    },
     [EventKind.firstEntry]: ({ timeNs }) => this.events.tell("vm", "first-run", timeNs),
     [EventKind.kernelEntered]: ({ timeNs }) => this.events.tell("guest", "kernel", timeNs),
     [EventKind.debugCode]: (event) => this.#debugCode(event),

@@ -1,4 +1,5 @@
 #include "console.h"
+#include "../lib/boot.h"
 
 #define ROOMS 4
 #define ROOM 64
@@ -10,7 +11,7 @@ struct virtqueue queues[CONSOLE_QUEUES];
 
 int console_start(u64 wanted, u32 count)
 {
-	int started = virtio_find(&console, VIRTIO_CONSOLE, 0) &&
+	int started = virtio_find(&console, VIRTIO_CONSOLE, argument_number("nth", 0)) &&
 		      virtio_start(&console, wanted, queues, count, 32);
 	expect("a console starts", started, 1);
 	return started;

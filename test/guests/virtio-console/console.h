@@ -12,13 +12,13 @@
 #define CONSOLE_ROWS 2
 #define CONSOLE_PORTS 4
 
-#define PORTS_MOST 3
+#define PORTS_MOST 4
 #define CONSOLE_QUEUES (2 + 2 * PORTS_MOST)
 
 extern struct virtio console;
 extern struct virtqueue queues[CONSOLE_QUEUES];
 
-/* Starts the first console device with so many queues, by polling; tells the test if it fails. */
+/* Starts the console device (`nth=N` says which) with so many queues, by polling; tells the test if it fails. */
 int console_start(u64 wanted, u32 count);
 void console_stop(void);
 
@@ -34,5 +34,12 @@ void say(u32 port, const void *at, u32 length);
 void echo(u32 port, u32 bytes);
 /* Puts out so many bytes of "0123456789abcdef" and again, in pieces, several on their way; waits or not. */
 void pour(u32 port, u32 bytes, int wait);
+
+/* Starts a device of several ports and greets them all; how many there are. */
+u32 greet(void);
+/* Takes one control message; whether there was one. */
+int hear(void);
+/* How often a port's far end has gone. */
+int times_closed(u32 port);
 
 #endif

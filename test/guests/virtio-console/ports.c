@@ -39,8 +39,7 @@ static void offer(u32 i)
 	virtqueue_kick(&queues[CONTROL_IN]);
 }
 
-/* Takes one message; whether there was one. */
-static int hear(void)
+int hear(void)
 {
 	u32 length = 0;
 	int head = virtqueue_take(&queues[CONTROL_IN], &length);
@@ -73,11 +72,10 @@ static int hear(void)
 
 #define HEAR_UNTIL(condition) WAIT((hear(), (condition)))
 
-/* Starts the device and greets all its ports; how many there are. */
-static u32 greet(void)
+u32 greet(void)
 {
 	u32 queue_count = 4;
-	if (!virtio_find(&console, VIRTIO_CONSOLE, 0)) {
+	if (!virtio_find(&console, VIRTIO_CONSOLE, argument_number("nth", 0))) {
 		expect("a device", 0, 1);
 		return 0;
 	}
@@ -101,6 +99,11 @@ static u32 greet(void)
 		tell(i, PORT_OPEN, 1);
 	}
 	return failing() ? 0 : count;
+}
+
+int times_closed(u32 port)
+{
+	return ports[port].closed;
 }
 
 /* Names the ports for the host, and sends back on each what comes in, `bytes` a port. */

@@ -188,7 +188,9 @@ test("network configuration is checked as far as its version", () => {
 
 describe("vendor data", () => {
   test("alone is what it is", () => {
-    expect(seed({}, { script: "#!/bin/sh\n" }).files["vendor-data"]).toBe("#!/bin/sh\n");
+    expect(seed({}, { boothook: "#cloud-boothook\n#!/bin/sh\n" }).files["vendor-data"]).toBe(
+      "#cloud-boothook\n#!/bin/sh\n",
+    );
     const text = "#cloud-config\nntp: {}\n";
     expect(seed({ vendor_data: file(text) }).files["vendor-data"]).toBe(text);
   });
@@ -196,13 +198,13 @@ describe("vendor data", () => {
   test("of several origins is a message of several parts", () => {
     const { files } = seed(
       { vendor_data: file("#cloud-config\nntp: {}\n"), password: "p: 'x\"" },
-      { script: "#!/bin/sh\necho ünï\n" },
+      { boothook: "#cloud-boothook\n#!/bin/sh\necho ünï\n" },
     );
 
     const [own, password, script] = parts(files["vendor-data"]!);
     expect(own).toBe("text/plain vendor-data '#cloud-config\\nntp: {}\\n'");
     expect(password).toStartWith("text/cloud-config password '#cloud-config\\n");
     expect(password).toContain("p: \\'x\\\\\"");
-    expect(script).toBe("text/x-shellscript chv-run '#!/bin/sh\\necho ünï\\n'");
+    expect(script).toBe("text/cloud-boothook chv-run '#cloud-boothook\\n#!/bin/sh\\necho ünï\\n'");
   });
 });

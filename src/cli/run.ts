@@ -1,0 +1,125 @@
+/** `chv run IMAGE [-- COMMAND…]`: boots an image as it is, runs a command in it, and hands its status on. */
+import { LogLevel } from "../bus/events.ts";
+import { UsageError } from "../exit-codes.ts";
+import { monotonicNs } from "../ffi/clock.ts";
+import { writeAll } from "../ffi/file.ts";
+import { isTerminal } from "../ffi/terminal.ts";
+import { log } from "../log.ts";
+import { EventMonitor } from "../machine/event-monitor.ts";
+import { EventLog } from "../machine/vmm/events.ts";
+import type { CommandInput } from "./commands.ts";
+import { naming, runMachine } from "./run/config.ts";
+import { ConsoleText, openConsoleLog } from "./run/console-text.ts";
+import { Expectations, readSteps } from "./run/expectations.ts";
+import { durationMs, type RunOptions } from "./run/options.ts";
+import { writeReports } from "./run/report.ts";
+import { Run } from "./run/run.ts";
+import { type Job, Session } from "./run/session.ts";
+import type { Verdict } from "./run/verdict.ts";
+
+const stderr = 2;
+const signals = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"] as const;
+
+/** Gives the exit code; what throws before the machine runs is for the caller to say. */
+export async function runRun(input: CommandInput): Promise<number> {
+  const { positionals, rest, vmm: vmmOptions } = input;
+  const options = input.options as RunOptions;
+  const [image] = positionals;
+  if (image === undefined) {
+    throw new UsageError("run: no image; write chv run IMAGE [-- COMMAND…]", "IMAGE");
+  }
+  const hasCommand = rest.length > 0;
+  if (hasCommand && vmmOptions.logFile === undefined && vmmOptions.verbosity === 0) {
+    log.setLevel(LogLevel.error); // standard error is the command's
+  }
+  const steps = readSteps(options);
+  const startNs = monotonicNs() - performance.now() * 1e6;
+  const events = new EventLog(startNs, Date.now() - performance.now());
+  const monitor = vmmOptions.eventMonitor && EventMonitor.to(vmmOptions.eventMonitor);
+  if (monitor) events.next((event) => monitor.write(event));
+
+  let run: Run;
+  const expectations = new Expectations(
+    steps,
+    options.failOn ?? [],
+    (console, text) => run.type(console, text),
+    () => run.expectationsMet(),
+    () => run.failOn(),
+  );
+  const session = hasCommand ? openSession(jobOf(options, rest), () => run) : undefined;
+  const machine = runMachine(image, options, session?.channel.ports);
+  const shows = () =>
+    hasCommand &&
+    (options.progress ||
+      (isTerminal(stderr) && session?.state !== "started" && session?.state !== "ended"));
+  const progress = (line: string) => {
+    if (shows()) writeAll(stderr, Buffer.from(`${line}\n`));
+  };
+  run = new Run({
+    ...{ events, machine, session, progress, timeout: options.timeout },
+    timeoutMs: options.timeout === undefined ? undefined : durationMs(options.timeout),
+  });
+  for (const signal of signals) process.on(signal, () => run.signalled(signal));
+  process.on("exit", () => run.vmm.restoreTerminal());
+  process.on("SIGWINCH", () => run.vmm.guest?.machine.terminalResized());
+  const consoleLog =
+    options.consoleLog === undefined ? undefined : openConsoleLog(options.consoleLog);
+  const text = new ConsoleText({
+    ...{ log: consoleLog, show: progress, expectations },
+    line: (line) => run.line(line),
+  });
+
+  let verdict: Verdict;
+  try {
+    verdict = await run.verdict(text, expectations);
+  } catch (error) {
+    machine.close(true);
+    throw naming(error, image, machine);
+  }
+  run.close();
+  await run.vmm.close();
+  text.close();
+  machine.close(false);
+  session?.channel.close();
+  run.timings.end = Math.round(performance.now());
+  const problem = writeReports(options, {
+    ...{
+      verdict,
+      phase: run.phase,
+      image,
+      command: rest,
+      timings: run.timings,
+      console: text.last,
+    },
+  });
+  events.tell("vmm", "exit", monotonicNs(), { code: verdict.status });
+  if (problem !== undefined) say(problem);
+  if (verdict.by === "chv" && verdict.status !== 0 && verdict.message !== undefined) {
+    say(verdict.message);
+  }
+  return verdict.status;
+}
+
+const say = (line: string) => void writeAll(stderr, Buffer.from(`chv: ${line}\n`));
+
+function jobOf(
+  { env = [], workdir, user, keep, disks = [] }: RunOptions,
+  argv: readonly string[],
+): Job {
+  const variables = env.map((text) => {
+    const at = text.indexOf("=");
+    return [text.slice(0, at), text.slice(at + 1)];
+  });
+  const sync = keep !== undefined || disks.some(({ readonly }) => !readonly);
+  return { argv, env: Object.fromEntries(variables), workdir, user, sync };
+}
+
+/** The run is made after its session: the machine needs the session's ports. */
+const openSession = (job: Job, run: () => Run): Session =>
+  new Session(job, {
+    runnerThere: () => run().runnerThere(),
+    bootOver: () => run().bootOver(),
+    started: () => run().started(),
+    ended: (ended) => run().commandEnded(ended),
+    lost: (why) => run().lost(why),
+  });

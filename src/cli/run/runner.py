@@ -1,0 +1,225 @@
+# chv's runner: runs one command for the host, in the guest. It speaks on four named ports of a console device:
+# org.chv.run carries lines, org.chv.stdin, .stdout and .stderr the command's bytes and nothing else.
+#
+#   guest: hello 1              it is there (after each boot)
+#   guest: ready                the boot is over: cloud-init has done its work
+#   host:  {"argv": …}          the command, one line of JSON
+#   guest: started PID
+#   host:  signal N             for the command's process group
+#   guest: exited STATUS OUT ERR, or killed SIGNAL OUT ERR; OUT and ERR: bytes put out
+#   host:  poweroff
+#
+# The end of the command's input is the end of org.chv.stdin. Python 3.5 is enough.
+import array
+import fcntl
+import json
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+
+BOOT_OVER = "/run/cloud-init/result.json"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PORTS = "/sys/class/virtio-ports"
+PIECE = 32768
+
+
+def find_port(name):
+    """The device of a port; waits until the driver has made it."""
+    folder = os.environ.get("CHV_RUN_PORTS")
+    if folder:
+        return os.path.join(folder, name)
+    for turn in range(600):
+        for port in os.listdir(PORTS) if os.path.isdir(PORTS) else []:
+            try:
+                with open(os.path.join(PORTS, port, "name")) as file:
+                    found = file.read().strip() == name
+            except OSError:
+                continue
+            if found and os.path.exists("/dev/" + port):
+                return "/dev/" + port
+        if turn == 20:
+            subprocess.call(["modprobe", "virtio_console"], stderr=subprocess.DEVNULL)
+        time.sleep(0.1)
+    sys.exit("no port " + name)
+
+
+def open_port(name, flags):
+    return os.open(find_port("org.chv." + name), flags)
+
+
+def encode(text):
+    return text.encode("utf-8", "surrogateescape")
+
+
+def write_all(fd, data):
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view[:PIECE]) :]
+
+
+class Pump(threading.Thread):
+    """Moves bytes from one descriptor to another until the first ends or the second takes no more."""
+
+    def __init__(self, source, target, ended=None, is_port=False):
+        super().__init__(daemon=True)
+        self.source, self.target, self.ended, self.is_port = source, target, ended, is_port
+        self.total = 0
+        self.idle = False
+        self.start()
+
+    def read(self):
+        # a port reads as ended until its driver has heard of the other side
+        for turn in range(5 if self.is_port else 1):
+            data = os.read(self.source, 2 * PIECE)
+            if data:
+                return data
+            if self.is_port:
+                time.sleep(0.01)
+        return b""
+
+    def run(self):
+        try:
+            while True:
+                self.idle = True
+                data = self.read()
+                self.idle = False
+                if not data:
+                    break
+                write_all(self.target, data)
+                self.total += len(data)
+        except OSError:
+            pass
+        finally:
+            self.idle = True
+            if self.ended:
+                self.ended()
+
+    def waiting(self):
+        count = array.array("i", [0])
+        fcntl.ioctl(self.source, termios.FIONREAD, count)
+        return count[0]
+
+    def drain(self):
+        """What was put out has gone; whoever inherited the pipe and lives on is not waited for."""
+        quiet = 0
+        while self.is_alive() and quiet < 3:
+            self.join(0.01)
+            quiet = quiet + 1 if self.idle and self.waiting() == 0 else 0
+
+
+class Runner:
+    def __init__(self):
+        self.control = open_port("run", os.O_RDWR)
+        self.lines = self.read_lines()
+        self.process = None
+        self.power_off = threading.Event()
+        self.say("\nhello 1")
+
+    def say(self, line):
+        write_all(self.control, (line + "\n").encode())
+
+    def read_lines(self):
+        rest = b""
+        while True:
+            data = os.read(self.control, 4096)
+            if not data:
+                time.sleep(0.05)
+                continue
+            rest += data
+            while b"\n" in rest:
+                line, rest = rest.split(b"\n", 1)
+                yield line.decode("utf-8", "surrogateescape")
+
+    def wait_for_boot(self):
+        over = os.environ.get("CHV_RUN_BOOT_OVER", BOOT_OVER)
+        while not os.path.exists(over):
+            time.sleep(0.05)
+
+    def run(self):
+        self.wait_for_boot()
+        self.say("ready")
+        job = json.loads(next(self.lines))
+        threading.Thread(target=self.listen, daemon=True).start()
+        out = open_port("stdout", os.O_WRONLY)
+        err = open_port("stderr", os.O_WRONLY)
+        problem = self.start(job)
+        if problem:
+            status, text = problem
+            data = encode("chv run: " + text + "\n")
+            write_all(err, data)
+            self.end(job, "exited %d 0 %d" % (status, len(data)))
+            return
+        process = self.process
+        self.say("started %d" % process.pid)
+        source = open_port("stdin", os.O_RDONLY)
+        Pump(source, process.stdin.fileno(), process.stdin.close, is_port=True)
+        pumps = [Pump(process.stdout.fileno(), out), Pump(process.stderr.fileno(), err)]
+        status = process.wait()
+        for pump in pumps:
+            pump.drain()
+        word, number = ("killed", -status) if status < 0 else ("exited", status)
+        self.end(job, "%s %d %d %d" % (word, number, pumps[0].total, pumps[1].total))
+
+    def start(self, job):
+        """Starts the command; (status, text) when it cannot be."""
+        argv = [encode(word) for word in job["argv"]]
+        try:
+            user = pwd.getpwnam(job.get("user") or "root")
+        except KeyError:
+            return 125, "--user %s: there is no such user" % job["user"]
+        env = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": user.pw_dir, "SHELL": user.pw_shell}
+        env.update(USER=user.pw_name, LOGNAME=user.pw_name)
+        env.update(job.get("env") or {})
+        env = {encode(name): encode(value) for name, value in env.items()}
+        cwd = job.get("workdir") or (user.pw_dir if os.path.isdir(user.pw_dir) else "/")
+        if not os.path.isdir(cwd):
+            return 125, "--workdir %s: there is no such folder" % cwd
+
+        def become():
+            if os.getuid() == 0 and user.pw_uid != 0:
+                os.initgroups(user.pw_name, user.pw_gid)
+                os.setgid(user.pw_gid)
+                os.setuid(user.pw_uid)
+
+        pipe = subprocess.PIPE
+        options = dict(bufsize=0, cwd=encode(cwd), env=env, start_new_session=True, preexec_fn=become)
+        try:
+            self.process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, **options)
+        except FileNotFoundError:
+            return 127, job["argv"][0] + ": not found"
+        except OSError as error:
+            return 126, job["argv"][0] + ": " + os.strerror(error.errno)
+        return None
+
+    def listen(self):
+        for line in self.lines:
+            words = line.split()
+            if words == ["poweroff"]:
+                self.power_off.set()
+            elif self.process and len(words) == 2 and words[0] == "signal" and words[1].isdigit():
+                try:
+                    os.killpg(self.process.pid, int(words[1]))
+                except OSError:
+                    pass
+
+    def end(self, job, line):
+        if job.get("sync"):
+            os.sync()
+        self.say(line)
+        # the host ends the machine, or asks for an orderly end
+        self.power_off.wait()
+        for command in (["systemctl", "poweroff"], ["poweroff"], ["poweroff", "-f"]):
+            try:
+                if subprocess.call(command, stderr=subprocess.DEVNULL) == 0:
+                    return
+            except OSError:
+                pass
+
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+Runner().run()

@@ -1,0 +1,184 @@
+/** The runner itself, on this host: its ports are a terminal for its lines, and files or pipes for the command's bytes. */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { bootScript } from "../../../src/cli/run/config.ts";
+import { Block } from "../../../src/ffi/block.ts";
+import { close, Open, open, readSome, writeAll } from "../../../src/ffi/file.ts";
+import { openPty } from "../../../src/ffi/terminal.ts";
+
+const python = "/usr/bin/python3";
+const script = join(import.meta.dir, "../../../src/cli/run/runner.py");
+const deadlineMs = 20_000;
+
+class Rig {
+  readonly folder = mkdtempSync(join(tmpdir(), "chv-runner-"));
+  readonly #pty = openPty();
+  readonly #slave = open(this.#pty.path, Open.readWrite | Open.noControllingTerminal);
+  readonly #block = new Block(4096);
+  #child: Bun.Subprocess | undefined;
+  #heard = "";
+
+  constructor() {
+    symlinkSync(this.#pty.path, this.path("org.chv.run"));
+    for (const name of ["stdin", "stdout", "stderr"])
+      writeFileSync(this.path(`org.chv.${name}`), "");
+    writeFileSync(this.path("systemctl"), `#!/bin/sh\necho "$@" >${this.path("off")}\n`, {
+      mode: 0o755,
+    });
+  }
+
+  path(name: string): string {
+    return join(this.folder, name);
+  }
+  output(name: "stdout" | "stderr"): string {
+    return readFileSync(this.path(`org.chv.${name}`), "utf8");
+  }
+
+  start(boot = "now"): void {
+    if (boot === "now") writeFileSync(this.path("over"), "");
+    this.#child = Bun.spawn([python, script], {
+      env: { CHV_RUN_PORTS: this.folder, CHV_RUN_BOOT_OVER: this.path("over"), PATH: this.folder },
+      ...{ stdout: "inherit", stderr: "inherit" },
+    });
+  }
+
+  say(line: string): void {
+    writeAll(this.#pty.master, Buffer.from(`${line}\n`));
+  }
+
+  /** The next line that begins so. */
+  async line(start: string): Promise<string> {
+    const until = Date.now() + deadlineMs;
+    for (;;) {
+      const count = readSome(this.#pty.master, this.#block.address, 4096);
+      if (count > 0) this.#heard += Buffer.from(this.#block.bytes.subarray(0, count)).toString();
+      const lines = this.#heard.split("\n");
+      const at = lines.slice(0, -1).findIndex((line) => line.startsWith(start));
+      if (at >= 0) {
+        this.#heard = lines.slice(at + 1).join("\n");
+        return lines[at]!;
+      }
+      if (Date.now() > until) throw new Error(`no line "${start}", only: ${this.#heard}`);
+      await Bun.sleep(1);
+    }
+  }
+
+  /** Starts a command. */
+  async ask(argv: readonly string[], more: object = {}): Promise<void> {
+    this.start();
+    await this.line("ready");
+    this.say(JSON.stringify({ argv, env: {}, sync: false, ...more }));
+  }
+
+  /** How a command ended: "exited 0", with what it put out. */
+  async run(argv: readonly string[], more: object = {}) {
+    await this.ask(argv, more);
+    const end = await this.line("e");
+    return { end, stdout: this.output("stdout"), stderr: this.output("stderr") };
+  }
+
+  exited(): Promise<number> {
+    return this.#child!.exited;
+  }
+
+  close(): void {
+    this.#child?.kill("SIGKILL");
+    close(this.#slave);
+    close(this.#pty.master);
+    rmSync(this.folder, { recursive: true });
+  }
+}
+
+let rig: Rig;
+beforeEach(() => {
+  rig = new Rig();
+});
+afterEach(() => rig.close());
+
+test("it says that it is there at once, and is ready when the boot is over", async () => {
+  rig.start("later");
+
+  expect(await rig.line("hello")).toBe("hello 1");
+  writeFileSync(rig.path("over"), "");
+  expect(await rig.line("ready")).toBe("ready");
+});
+
+describe("a command", () => {
+  test("has its output on two ports, and its status and bytes are told", async () => {
+    const run = await rig.run(["sh", "-c", "echo out; echo error >&2; exit 7"]);
+
+    expect(run).toEqual({ end: "exited 7 4 6", stdout: "out\n", stderr: "error\n" });
+  });
+
+  test("reads its input to the end, byte for byte", async () => {
+    const bytes = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 31 + (i >> 8)) & 0xff);
+    writeFileSync(rig.path("org.chv.stdin"), bytes);
+    const { end } = await rig.run(["cat"]);
+
+    expect(end).toBe("exited 0 300000 0");
+    expect(readFileSync(rig.path("org.chv.stdout")).equals(bytes)).toBe(true);
+  });
+
+  test("gets its words as they are, its variables and its folder", async () => {
+    const program = 'printf "%s|" "$@" "$A" "$B" "$HOME" "$PWD"';
+    const { stdout } = await rig.run(["sh", "-c", program, "sh", "a b", "", "ü'\"$x"], {
+      ...{ env: { A: "1 2", B: "=ö" }, workdir: "/usr" },
+    });
+
+    expect(stdout).toBe(`a b||ü'"$x|1 2|=ö|${process.env.HOME}|/usr|`);
+  });
+
+  test("that a signal ends is told so", async () => {
+    await rig.ask(["sh", "-c", "echo; exec sleep 100"]);
+    await rig.line("started");
+    const until = Date.now() + deadlineMs;
+    while (rig.output("stdout") === "" && Date.now() < until) await Bun.sleep(1);
+    rig.say("signal 15");
+
+    expect(await rig.line("killed")).toBe("killed 15 1 0");
+  });
+
+  test("that leaves a child behind with its output open has ended all the same", async () => {
+    const { end, stdout } = await rig.run(["sh", "-c", "sleep 3 & echo done"]);
+
+    expect([end, stdout]).toEqual(["exited 0 5 0", "done\n"]);
+  });
+
+  test.each([
+    [["/nowhere/prog"], {}, 127, "chv run: /nowhere/prog: not found\n"],
+    [["/etc/passwd"], {}, 126, "chv run: /etc/passwd: Permission denied\n"],
+    [
+      ["true"],
+      { user: "nobody-here" },
+      125,
+      "chv run: --user nobody-here: there is no such user\n",
+    ],
+    [
+      ["true"],
+      { workdir: "/nowhere" },
+      125,
+      "chv run: --workdir /nowhere: there is no such folder\n",
+    ],
+  ])("that cannot be started says why: %j %j", async (argv, more, status, text) => {
+    const { end, stderr } = await rig.run(argv, more);
+
+    expect([end, stderr]).toEqual([`exited ${status} 0 ${text.length}`, text]);
+  });
+});
+
+test("it powers the machine off when it is told to", async () => {
+  await rig.run(["true"]);
+  rig.say("poweroff");
+
+  expect(await rig.exited()).toBe(0);
+  expect(readFileSync(rig.path("off"), "utf8")).toBe("poweroff\n");
+});
+
+test("the boot hook is a script that holds it whole", () => {
+  expect(bootScript).toStartWith("#cloud-boothook\n#!/bin/sh\n");
+  expect(Bun.spawnSync(["sh", "-n"], { stdin: Buffer.from(bootScript) }).exitCode).toBe(0);
+  const [, inside] = /<<'CHV_RUNNER_ENDS'\n(.*)\nCHV_RUNNER_ENDS\n/s.exec(bootScript)!;
+  expect(inside).toBe(readFileSync(script, "utf8"));
+});
