@@ -27,7 +27,11 @@ const unread = ["xfs", "btrfs", "f2fs", "erofs", "squashfs", "luks", "lvm", "ntf
 
 /** Throws DiskError, or NoBootSetup when the disk has none. */
 export function readBootSetup({ disk, entry }: BootSource): BootSetup {
-  const volumes = new Volumes(disk);
+  return bootSetupOf(Volumes.of(disk), entry);
+}
+
+/** The same of partitions that were found. */
+export function bootSetupOf(volumes: Volumes, entry?: string): BootSetup {
   const esps = volumes.all.filter((volume) => volume.hasType(PartitionType.esp));
   const notes: string[] = [];
   const found =

@@ -24,7 +24,11 @@ export class Volume {
     readonly partition: Partition | undefined,
     /** The disk's name in GRUB, and the partition's: "hd0,gpt1". */
     readonly device: string,
-  ) {}
+    files?: FileSystem,
+  ) {
+    this.#opened = files;
+    if (files) this.#content = files.type === "vfat" ? "vfat" : "ext";
+  }
 
   get content(): Content {
     this.#content ??= probeContent(this.medium);
@@ -63,8 +67,8 @@ export class Volume {
 
   /** "partition 1 (ext4 "cloudimg-rootfs")". */
   get shown(): string {
-    if (this.#problem) return this.#problem.message;
     const files = this.readable;
+    if (this.#problem) return this.#problem.message;
     const label = files && files.label !== "" ? ` "${files.label}"` : "";
     return `${this.name} (${files ? files.type : contentNames[this.content]}${label})`;
   }
@@ -75,20 +79,22 @@ export class Volume {
 }
 
 export class Volumes {
-  readonly table: PartitionTable | undefined;
-  readonly all: readonly Volume[];
+  constructor(
+    readonly all: readonly Volume[],
+    readonly table: PartitionTable | undefined,
+  ) {}
 
   /** Throws DiskError when the partition table is broken. */
-  constructor(disk: Medium) {
+  static of(disk: Medium): Volumes {
     const whole = new Volume(disk, undefined, "hd0");
     // the boot sector of a FAT can pass for a partition table
-    this.table = ["ext", "vfat"].includes(whole.content) ? undefined : readPartitions(disk);
-    const kind = this.table?.kind === "mbr" ? "msdos" : "gpt";
-    this.all = this.table
-      ? this.table.partitions.map(
-          (one) => new Volume(part(disk, one.start, one.size), one, `hd0,${kind}${one.number}`),
-        )
-      : [whole];
+    const table = ["ext", "vfat"].includes(whole.content) ? undefined : readPartitions(disk);
+    if (!table) return new Volumes([whole], undefined);
+    const kind = table.kind === "mbr" ? "msdos" : "gpt";
+    const volumes = table.partitions.map(
+      (one) => new Volume(part(disk, one.start, one.size), one, `hd0,${kind}${one.number}`),
+    );
+    return new Volumes(volumes, table);
   }
 
   /** By GRUB's name of it, with or without parentheses: "hd0,gpt1", "hd0,1", "hd0". */

@@ -118,6 +118,7 @@ const flow =
       throw new GrubError(at, `chv does not know ${to} ${count}`);
     }
     interpreter.flow = to;
+    interpreter.code = Number(count) || 0;
     return to !== "return" || count === undefined || count === "0";
   };
 

@@ -65,10 +65,10 @@ export class Environment {
   }
 
   /** Everything that a place in a word can name; `$@` gives several. */
-  values(name: string, status: boolean): readonly string[] {
+  values(name: string, status: number): readonly string[] {
     if (name === "@" || name === "*") return this.#positional;
     if (name === "#") return [`${this.#positional.length}`];
-    if (name === "?") return [status ? "0" : "1"];
+    if (name === "?") return [`${status}`];
     if (/^[0-9]/.test(name)) return [this.#positional[Number(name) - 1] ?? ""];
     return [this.get(name)];
   }

@@ -21,12 +21,12 @@ function number(text: string): number {
   return Number.isNaN(value) ? 0 : value;
 }
 
-/** `-pgt` and `-plt` leave out what is before the first digit of both. */
+/** `-pgt` and `-plt` leave out what both begin with. */
 const unprefixed =
   (compare: (a: number, b: number) => boolean): Compare =>
   (a, b) => {
     let at = 0;
-    while (at < a.length && at < b.length && a[at] === b[at] && !/[0-9]/.test(a[at]!)) at++;
+    while (at < a.length && a[at] === b[at]) at++;
     return compare(number(a.slice(at)), number(b.slice(at)));
   };
 

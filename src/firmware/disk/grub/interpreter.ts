@@ -29,6 +29,8 @@ export class Interpreter {
   flow: Flow = "next";
   readonly #functions = new Map<string, Block>();
   #status = true;
+  /** What `$?` shows: 0 after a success. */
+  code = 0;
   #steps = 0;
   #calls = 0;
   #files = 0;
@@ -48,6 +50,7 @@ export class Interpreter {
     for (const command of block) {
       this.#step(command.at);
       this.#status = this.#command(command);
+      this.code = this.#status ? 0 : this.code || 1;
       if (this.flow !== "next") break;
     }
     return this.#status;
@@ -134,6 +137,7 @@ export class Interpreter {
     if (first === undefined) return true; // all of it was variables without a value
     const inverted = first === "!";
     const [name, args] = inverted ? [rest[0] ?? "", rest.slice(1)] : [first, rest];
+    this.code = 0;
     return this.#call(name, args, { interpreter: this, at, block }) !== inverted;
   }
 
@@ -172,7 +176,7 @@ export class Interpreter {
         this.spend(text.length, at);
         continue;
       }
-      const values = this.environment.values(text, this.#status);
+      const values = this.environment.values(text, this.code);
       for (const [i, value] of values.entries()) {
         this.spend(value.length + 1, at);
         if (i > 0 && (text === "@" || !quoted)) {

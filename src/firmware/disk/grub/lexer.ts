@@ -168,8 +168,8 @@ class Lexer {
     this.#at++;
     if (sign === '"' && !quoted) return; // the text follows
     const name = this.#name(sign);
-    if (name === undefined) parts.push({ kind: "text", text: "$", quoted });
-    else parts.push({ kind: "variable", text: name, quoted });
+    if (name === undefined) this.#fail("a $ without a variable's name");
+    parts.push({ kind: "variable", text: name, quoted });
   }
 
   #name(sign: string): string | undefined {
