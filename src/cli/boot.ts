@@ -33,7 +33,7 @@ export async function runBoot(
   const events = new EventLog(startNs, Date.now() - (monotonicNs() - startNs) / 1e6);
   const monitor = options.eventMonitor && EventMonitor.to(options.eventMonitor);
   if (monitor) events.next((event) => monitor.write(event));
-  const vmm = new Vmm(events, options, options.apiSocket !== undefined);
+  const vmm = new Vmm(events, options, (options.apiSocket ?? options.apiListen) !== undefined);
   for (const [signal, code] of endingSignals) process.on(signal, () => vmm.end({ code }));
   process.on("exit", () => vmm.restoreTerminal());
   process.on("SIGWINCH", () => vmm.guest?.machine.terminalResized());
@@ -44,27 +44,38 @@ export async function runBoot(
     wall_ms: Date.now(),
   });
   if (config) vmm.bootNow(config);
-  const api = options.apiSocket && (await serve(vmm, options.apiSocket));
+  const api = await serve(vmm, options);
 
   const end = await vmm.ended;
   if (end.why) log.error(end.why);
   await vmm.close();
-  await api?.close();
+  await api.close();
   events.tell("vmm", "exit", monotonicNs(), { code: end.code });
   return end.code;
 }
 
 /** The API's code is loaded only where it is served. A machine that runs already ends if its API cannot be had. */
-async function serve(vmm: Vmm, socket: NonNullable<VmmOptions["apiSocket"]>): Promise<Api> {
-  const { serveApi } = await import("../http/api.ts");
+async function serve(vmm: Vmm, options: VmmOptions): Promise<Pick<Api, "close">> {
+  const { apiSocket, apiListen, apiTokenFile } = options;
+  const served: Pick<Api, "close">[] = [];
+  const close = async () => void (await Promise.all(served.map((one) => one.close())));
+  if (apiSocket === undefined && apiListen === undefined) return { close };
   const died = (why: string) =>
     vmm.end({ code: ExitCode.internal, why: `the API's thread: ${why}` });
   try {
-    const api = await serveApi(vmm, socket, died);
+    if (apiSocket) {
+      const { serveApi } = await import("../http/api.ts");
+      served.push(await serveApi(vmm, apiSocket, died));
+    }
+    if (apiListen !== undefined) {
+      const { listenApi } = await import("../http/tcp.ts");
+      served.push(listenApi(vmm, { apiListen, apiTokenFile }));
+    }
     vmm.events.tell("vmm", "api-ready", monotonicNs());
-    return api;
+    return { close };
   } catch (error) {
     await vmm.close();
+    await close();
     throw error;
   }
 }

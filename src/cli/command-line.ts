@@ -15,6 +15,7 @@ import { commands as allCommands, type Command } from "./commands.ts";
 import { quoted } from "./nearest.ts";
 import { actions, type Option, objectOf, optionsOf } from "./option-table.ts";
 import { readOptions, validate } from "./options.ts";
+import { programName } from "./program-name.ts";
 import { readValue, ValueError } from "./values.ts";
 
 export type CommandLine =
@@ -43,7 +44,7 @@ export function parseCommandLine(
     commands: Object.keys(commands),
   });
   if (args.action === "help") return help(commands, undefined, ExitCode.ok);
-  if (args.action === "version") return print(`chv ${version}`);
+  if (args.action === "version") return print(`${programName(process.argv0)} ${version}`);
   if (args.command !== undefined) {
     const { name, next } = args.command;
     return parseCommand(argv.slice(next), args, name, commands);
@@ -64,7 +65,12 @@ export function parseCommandLine(
     const run = async () => (await import("./backend.ts")).runBackend(config as never);
     return { kind: "command", options, run };
   }
-  if (options.apiSocket !== undefined && !vmOptions.some(({ name }) => given.has(name))) {
+  if (options.apiTokenFile !== undefined && options.apiListen === undefined) {
+    const why = "is for clients of --api-listen; add that, or leave it out";
+    throw new UsageError(`--api-token-file ${why}`, "--api-token-file");
+  }
+  const api = options.apiSocket ?? options.apiListen;
+  if (api !== undefined && !vmOptions.some(({ name }) => given.has(name))) {
     return { kind: "serve", options };
   }
   const parsed = collect(VmConfigSchema, vmOptions, args) as Parameters<typeof complete>[0];
@@ -99,7 +105,7 @@ function parseCommand(
     positionals: command.positionals.length,
   });
   if (args.action === "help") return help(commands, name, ExitCode.ok);
-  if (args.action === "version") return print(`chv ${version}`);
+  if (args.action === "version") return print(`${programName(process.argv0)} ${version}`);
   if (args.rest !== undefined && !command.takesRest) {
     throw new UsageError(`--: ${name} takes nothing after it; remove it and what follows`);
   }

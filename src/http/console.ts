@@ -8,7 +8,7 @@ import { ApiError } from "./errors.ts";
 import { streamResponse } from "./streams.ts";
 
 /** The console that is meant: by name, or the one that has said most. */
-function logOf(vmm: Vmm, name: string | undefined): ConsoleLog {
+export function logOf(vmm: Vmm, name: string | undefined): ConsoleLog {
   const { logs } = vmm.consoles;
   const named = name === undefined ? undefined : logs.find((log) => log.name === name);
   if (name !== undefined && named === undefined) {
@@ -33,17 +33,25 @@ export function consoleResponse(
   if (!options.follow) {
     return new Response(log.recent.slice(), { headers: { "content-type": type } });
   }
-  return streamResponse(type, signal, ({ write, end }) => {
-    const leaves = [log.follow(write)];
-    leaves.push(
-      vmm.events.next(({ source, event }) => {
-        if (source === "vm" && (event === "shutdown" || event === "deleted")) end();
-      }),
-    );
-    return () => {
-      for (const leave of leaves) leave();
-    };
-  });
+  return streamResponse(type, signal, ({ write, end }) => followConsole(vmm, log.name, write, end));
+}
+
+/** Calls `write` with what a console has said and says, and `end` when its machine ends; the function ends both. */
+export function followConsole(
+  vmm: Vmm,
+  name: string,
+  write: (bytes: Uint8Array) => void,
+  end: () => void,
+): () => void {
+  const leaves = [logOf(vmm, name).follow(write)];
+  leaves.push(
+    vmm.events.next(({ source, event }) => {
+      if (source === "vm" && (event === "shutdown" || event === "deleted")) end();
+    }),
+  );
+  return () => {
+    for (const leave of leaves) leave();
+  };
 }
 
 const typingTimeoutMs = 10_000;

@@ -26,6 +26,8 @@ const ofRefusal: Readonly<Record<Refusal, number>> = {
 
 const titles: Readonly<Record<number, string>> = {
   400: "Bad Request",
+  401: "Unauthorized",
+  403: "Forbidden",
   404: "Not Found",
   405: "Method Not Allowed",
   408: "Request Timeout",

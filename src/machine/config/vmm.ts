@@ -1,7 +1,7 @@
 /** What belongs to the process and not to a machine: its log, its events, its API. */
 import * as v from "valibot";
 import { reactions } from "../vmm/reactions.ts";
-import { choice, count, either, field, path, pattern } from "./field.ts";
+import { choice, count, either, field, name, path, pattern } from "./field.ts";
 
 const fd = (description: string) => count(description, { max: 2 ** 31 - 1, hint: "FD" });
 
@@ -55,6 +55,12 @@ export const VmmOptionsSchema = v.object({
   logFormat: v.optional(choice(["text", "json"], "Form of the log's lines"), "text"),
   eventMonitor: v.optional(EventMonitorConfig),
   apiSocket: v.optional(ApiSocketConfig),
+  apiListen: v.optional(
+    name("Serve the HTTP API on TCP too; of this host alone, unless there is a token", {
+      hint: "ADDR:PORT",
+    }),
+  ),
+  apiTokenFile: v.optional(path("File with the token that clients of --api-listen must show")),
   onReboot: v.optional(reaction("When the guest resets itself"), "restart"),
   onPoweroff: v.optional(reaction("When the guest powers itself off"), "exit"),
   onPanic: v.optional(reaction("When the guest's kernel panics, where pvpanic tells"), "exit"),
