@@ -16,6 +16,8 @@ export interface GuestOptions {
   readonly initramfs?: string;
   /** Further words of the kernel's command line. */
   readonly words?: string;
+  /** The kernel's whole command line, for a guest with an init of its own. */
+  readonly cmdline?: string;
   /** A script that runs in the guest, and what then; see `initramfs/init`. */
   readonly run?: string;
   readonly end?: "poweroff" | "reboot" | "panic" | "halt" | "shell";
@@ -63,7 +65,7 @@ const labWords = direct ? "" : "clearcpuid=rep_good init_on_alloc=0 mitigations=
 const bootTimeoutMs = 300_000;
 
 export const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
-const inside = (path: string) => (direct ? path : pathInLab(path));
+export const inside = (path: string) => (direct ? path : pathInLab(path));
 
 const built = `${root}/dist/chv`;
 /** The program as scripts start it: in the lab, a copy of what was built last. */
@@ -80,7 +82,10 @@ function guestArguments(options: GuestOptions): string[] {
   const memory = more.includes("--memory") ? [] : ["--memory", "256M"];
   const device = options.console === undefined ? "ttyS0" : "hvc0";
   const first = `console=${device} quiet panic=-1`;
-  const words = [first, labWords, options.words, script].filter(Boolean);
+  const words =
+    options.cmdline === undefined
+      ? [first, labWords, options.words, script].filter(Boolean)
+      : [options.cmdline, labWords];
   const serial = options.serial ?? (options.console === undefined ? "tty" : "null");
   return [
     ...["--kernel", inside(options.kernel ?? kernelFile("6.12-cloud", "vmlinux"))],
