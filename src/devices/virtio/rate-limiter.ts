@@ -27,19 +27,18 @@ const unlimited: TokenBucketSpec = { size: 0, oneTimeBurst: 0, refillMs: 0 };
 const [tokens, since] = [0, 1];
 
 export class TokenBucket {
+  /** Whether it ever refuses anything. */
+  readonly limits: boolean;
   private readonly size: number;
   private readonly perNs: number;
   private readonly words = new Float64Array(2);
 
   constructor({ size, oneTimeBurst, refillMs }: TokenBucketSpec, nowNs: number) {
     this.size = refillMs > 0 ? size : 0;
+    this.limits = this.size > 0;
     this.perNs = this.size / (refillMs * 1e6);
     this.words[tokens] = size + oneTimeBurst;
     this.words[since] = nowNs;
-  }
-
-  get limits(): boolean {
-    return this.size > 0;
   }
 
   /** Ns until `wanted` tokens are there, or the bucket is full; 0 when that is so now. */
@@ -62,6 +61,7 @@ export class TokenBucket {
 
 /** The limits of one direction of one device. Without any it costs a comparison, and has no descriptor. */
 export class RateLimiter {
+  readonly limits: boolean;
   private readonly bytes: TokenBucket;
   private readonly ops: TokenBucket;
   /** A timerfd, or -1. */
@@ -79,6 +79,7 @@ export class RateLimiter {
     const now = clock();
     this.bytes = new TokenBucket(spec?.bytes ?? unlimited, now);
     this.ops = new TokenBucket(spec?.ops ?? unlimited, now);
+    this.limits = this.bytes.limits || this.ops.limits;
     this.timer = this.limits ? createTimerfd() : -1;
     if (!this.limits) return;
     host.watch(this.timer, Epoll.in, () => {
@@ -86,10 +87,6 @@ export class RateLimiter {
       this.deadline[0] = 0;
       resume();
     });
-  }
-
-  get limits(): boolean {
-    return this.bytes.limits || this.ops.limits;
   }
 
   /** Whether an operation of `bytes` may begin now. If not, the timer is set for when it may. Takes no tokens. */
@@ -104,6 +101,7 @@ export class RateLimiter {
 
   /** Takes the tokens of an operation that has begun. */
   spend(bytes: number): void {
+    if (!this.limits) return;
     this.bytes.spend(bytes);
     this.ops.spend(1);
   }
