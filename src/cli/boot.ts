@@ -55,7 +55,7 @@ export async function runBoot(
 }
 
 /** The API's code is loaded only where it is served. A machine that runs already ends if its API cannot be had. */
-async function serve(vmm: Vmm, options: VmmOptions): Promise<Pick<Api, "close">> {
+export async function serve(vmm: Vmm, options: VmmOptions): Promise<Pick<Api, "close">> {
   const { apiSocket, apiListen, apiTokenFile } = options;
   const served: Pick<Api, "close">[] = [];
   const close = async () => void (await Promise.all(served.map((one) => one.close())));

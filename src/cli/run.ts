@@ -5,8 +5,10 @@ import { monotonicNs } from "../ffi/clock.ts";
 import { writeAll } from "../ffi/file.ts";
 import { isTerminal } from "../ffi/terminal.ts";
 import { log } from "../log.ts";
+import type { VmmOptions } from "../machine/config/vmm.ts";
 import { EventMonitor } from "../machine/event-monitor.ts";
 import { EventLog } from "../machine/vmm/events.ts";
+import { serve } from "./boot.ts";
 import type { CommandInput } from "./commands.ts";
 import { naming, runMachine } from "./run/config.ts";
 import { ConsoleText, openConsoleLog } from "./run/console-text.ts";
@@ -28,6 +30,7 @@ export async function runRun(input: CommandInput): Promise<number> {
   if (image === undefined) {
     throw new UsageError("run: no image; write chv run IMAGE [-- COMMAND…]", "IMAGE");
   }
+  refuseReactions(vmmOptions);
   const hasCommand = rest.length > 0;
   if (hasCommand && vmmOptions.logFile === undefined && vmmOptions.verbosity === 0) {
     log.setLevel(LogLevel.error); // standard error is the command's
@@ -39,6 +42,7 @@ export async function runRun(input: CommandInput): Promise<number> {
   if (monitor) events.next((event) => monitor.write(event));
 
   let run: Run;
+  let api: Awaited<ReturnType<typeof serve>> | undefined;
   const expectations = new Expectations(
     steps,
     options.failOn ?? [],
@@ -47,7 +51,7 @@ export async function runRun(input: CommandInput): Promise<number> {
     () => run.failOn(),
   );
   const session = hasCommand ? openSession(jobOf(options, rest), () => run) : undefined;
-  const machine = runMachine(image, options, session?.channel.ports);
+  const machine = runMachine(image, options, session?.channel.ports, vmmOptions);
   const shows = () =>
     hasCommand &&
     (options.progress ||
@@ -58,6 +62,9 @@ export async function runRun(input: CommandInput): Promise<number> {
   run = new Run({
     ...{ events, machine, session, progress, timeout: options.timeout },
     timeoutMs: options.timeout === undefined ? undefined : durationMs(options.timeout),
+    serve: async (vmm) => {
+      api = await serve(vmm, vmmOptions);
+    },
   });
   for (const signal of signals) process.on(signal, () => run.signalled(signal));
   process.on("exit", () => run.vmm.restoreTerminal());
@@ -78,6 +85,7 @@ export async function runRun(input: CommandInput): Promise<number> {
   }
   run.close();
   await run.vmm.close();
+  await api?.close();
   text.close();
   machine.close(false);
   session?.channel.close();
@@ -98,6 +106,18 @@ export async function runRun(input: CommandInput): Promise<number> {
     say(verdict.message);
   }
   return verdict.status;
+}
+
+/** What the guest's end leads to is the run's to say. */
+function refuseReactions({ onReboot, onPoweroff, onPanic }: VmmOptions): void {
+  const asked = [
+    ["--on-reboot", onReboot !== "restart"],
+    ["--on-poweroff", onPoweroff !== "exit"],
+    ["--on-panic", onPanic !== "exit"],
+  ] as const;
+  const found = asked.find(([, given]) => given);
+  if (!found) return;
+  throw new UsageError(`${found[0]}: chv run decides that itself; leave it out`, found[0]);
 }
 
 const say = (line: string) => void writeAll(stderr, Buffer.from(`chv: ${line}\n`));

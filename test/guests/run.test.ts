@@ -28,7 +28,7 @@ beforeAll(async () => {
   writeFileSync(image, "");
   truncateSync(image, 2 ** 20);
   Bun.spawnSync(["mkdir", temporary]);
-});
+}, guestTimeoutMs);
 beforeEach(() => rmSync(resultFile, { force: true }));
 
 /** A run whose guest gets `words` on its command line. */
@@ -300,7 +300,7 @@ describe("without a command", () => {
   test(
     "the console is standard output, and a power-off is the end",
     async () => {
-      const { exitCode, stdout, stderr } = await run([], [], "say=hello first=off");
+      const { exitCode, stdout, stderr } = await run([], [], "console=ttyS0 say=hello first=off");
 
       expect({ exitCode, stdout: stdout.trim(), stderr }).toEqual({
         exitCode: 0,

@@ -6,6 +6,7 @@ import { log } from "../../log.ts";
 import { openSeedDisk } from "../../machine/cloud-init/seed-disk.ts";
 import { checkBoot } from "../../machine/config/check.ts";
 import { type BootConfig, complete, type VmConfig } from "../../machine/config/vm.ts";
+import type { VmmOptions } from "../../machine/config/vmm.ts";
 import { Owned } from "../../machine/owned.ts";
 import { type Overlay, openOverlay } from "../../machine/virtio/overlay.ts";
 import boothook from "./boothook.sh" with { type: "text" };
@@ -27,6 +28,7 @@ export function runMachine(
   image: string,
   options: RunOptions,
   ports: VmConfig["ports"],
+  vmm: VmmOptions,
 ): RunMachine {
   const { cloud_init = {}, net = [], disks = [], platform } = options;
   const owned = new Owned();
@@ -57,7 +59,7 @@ export function runMachine(
       ...{ watchdog: false, pvpanic: true, ports },
       ...consoles(ports === undefined),
     });
-    const config = checkBoot(vm);
+    const config = checkBoot(vm, vmm);
     return {
       ...{ config, overlay },
       close(unused) {

@@ -31,6 +31,8 @@ export interface RunParts {
   /** `--timeout` as it was given. */
   readonly timeout: string | undefined;
   readonly progress: (line: string) => void;
+  /** Serves the API, where it is wanted. */
+  readonly serve: (vmm: Vmm) => Promise<void>;
 }
 
 export class Run {
@@ -75,6 +77,7 @@ export class Run {
     this.vmm.bootNow(machine.config);
     this.#reach("booting");
     text.follow(this.vmm.consoles.logs);
+    await this.parts.serve(this.vmm);
     void this.vmm.ended.then((end) => this.#vmmEnded(end));
     return this.#done.promise;
   }
@@ -141,9 +144,18 @@ export class Run {
       this.#reset(String(properties?.source));
     } else if (name === "vm/poweroff") {
       this.#poweredOff = true;
+    } else if (name === "vm/shutdown") {
+      this.#shutDown();
     } else if (name === "vm/output-lost") {
       this.#outputLost(String(properties?.reason));
     }
+  }
+
+  /** By a client of the API. */
+  #shutDown(): void {
+    if (this.#command) return;
+    if (this.parts.session) this.finish(failure(ExitCode.guestGone, shutDown));
+    else this.finish({ status: ExitCode.ok, by: "chv", reason: "quit" });
   }
 
   #before(phase: Phase): boolean {
@@ -250,7 +262,9 @@ export class Run {
       return;
     }
     const open = this.#expectations?.open;
-    if (!this.#poweredOff) {
+    if (!this.#poweredOff && session) {
+      this.finish(failure(ExitCode.guestGone, shutDown));
+    } else if (!this.#poweredOff) {
       this.finish({ status: ExitCode.ok, by: "chv", reason: "quit" });
     } else if (this.#diagnosis) {
       this.finish(this.#diagnosis);
@@ -279,6 +293,8 @@ export class Run {
     if (number !== SIGINT) this.#after(graceMs, () => this.finish(verdict));
   }
 }
+
+const shutDown = "the machine was shut down before the command ended";
 
 const notMet = (text: string, when: string): Verdict =>
   failure(ExitCode.expectNotMet, `--expect ${JSON.stringify(text)} not met, and ${when}`);
