@@ -6,6 +6,8 @@
 import { test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { basename } from "node:path";
+import { close, Open, open } from "../../src/ffi/file.ts";
+import { lockFile } from "../../src/ffi/file-lock.ts";
 import { cache, initramfsFile, kernelFile, pathInLab, root } from "../lab/paths.ts";
 import { direct, labRun } from "../lab/run.ts";
 import { guestScript } from "./initramfs/build.ts";
@@ -61,8 +63,10 @@ export interface GuestRun {
 
 /** Emulated processors are slow with string instructions and mitigations (the lab's, not a real one's). */
 const labWords = direct ? "" : "clearcpuid=rep_good init_on_alloc=0 mitigations=off tsc=reliable";
-/** For a run of one boot; other runs share the lab's processors. */
-const bootTimeoutMs = 300_000;
+/** For each boot of a run. */
+const boundS = 60;
+/** Until the script of a run that has been too long has ended. */
+const graceMs = 60_000;
 
 export const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
 export const inside = (path: string) => (direct ? path : pathInLab(path));
@@ -100,6 +104,7 @@ function guestArguments(options: GuestOptions): string[] {
  * until then: over virtiofs each write of chv's would be a request to the host.
  */
 function hostScript(folder: string, options: GuestOptions): string {
+  const limitS = boundS * (options.boots ?? 1);
   const command = guestArguments(options).map(quote).join(" ");
   const input = options.input ? `{ ${options.input}\n} |` : "";
   return `
@@ -110,12 +115,14 @@ function hostScript(folder: string, options: GuestOptions): string {
     ${options.before ?? ""}
     : >stdout >stderr >events
     ended() {
+      kill "$limit"
       [ -z "$chv" ] || kill -KILL "$chv" 2>/dev/null
       ${options.after ?? ""}
       keep_files ${quote(folder)}
       $quick rm -rf "$work"
     }
     trap ended EXIT
+    limit ${limitS}
     ${input} "$program" ${command} ${input ? "" : "</dev/null"} >stdout 2>stderr &
     chv=$!
     drive() {
@@ -149,6 +156,16 @@ async function turn<T>(run: () => Promise<T>): Promise<T> {
   }
 }
 
+const turnPauseMs = 500;
+
+/** One guest at a time in the lab, also when two test commands use it: the lock goes with the process. */
+async function labTurn(): Promise<() => void> {
+  mkdirSync(`${cache}/lab`, { recursive: true });
+  const fd = open(`${cache}/lab/guest.lock`, Open.readWrite | Open.create, 0o644);
+  while (!lockFile(fd, "write")) await Bun.sleep(turnPauseMs);
+  return () => close(fd);
+}
+
 let runs = 0;
 
 /** Runs bash in a folder of its own, when there is a processor for it; the files that it left. */
@@ -161,7 +178,8 @@ function runInFolder(
     const folder = `${cache}/e2e/${name}-${process.pid}-${runs++}`;
     mkdirSync(folder, { recursive: true });
     try {
-      const { code, output } = await labRun(script(folder), { timeoutMs });
+      const release = direct ? () => {} : await labTurn();
+      const { code, output } = await labRun(script(folder), { timeoutMs }).finally(release);
       const files: Record<string, string> = {};
       for (const file of readdirSync(folder)) {
         const path = `${folder}/${file}`;
@@ -179,7 +197,7 @@ export async function runGuest(name: string, options: GuestOptions = {}): Promis
   const { code, output, files } = await runInFolder(
     name,
     (folder) => hostScript(folder, options),
-    bootTimeoutMs * (options.boots ?? 1),
+    boundS * 1000 * (options.boots ?? 1) + graceMs,
   );
   const { stdout = "", stderr = "", status = "", events = "" } = files;
   if (code !== 0 || status === "") {
