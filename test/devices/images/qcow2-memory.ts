@@ -5,6 +5,7 @@
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { openQcow2 } from "../../../src/devices/images/qcow2/open.ts";
 import { windowOn } from "../../../src/ffi/block.ts";
+import type { FileCalls } from "../../../src/ffi/file-vector.ts";
 import type { RequestRing } from "../../../src/ffi/io-uring.ts";
 import { copyFrom, copyTo } from "../../../src/ffi/memory.ts";
 import { Rig, type RigOptions } from "./qcow2-rig.ts";
@@ -18,12 +19,19 @@ export function randomOf(seed: number): (n: number) => number {
   };
 }
 
+const EINVAL = 22; // errno.h
+
+interface Piece {
+  readonly address: number;
+  readonly length: number;
+}
+
 interface Request {
   readonly kind: "read" | "write" | "sync" | "punch";
   readonly fd: number;
   readonly offset: number;
   readonly length: number;
-  readonly pieces: readonly { readonly address: number; readonly length: number }[];
+  readonly pieces: readonly Piece[];
   readonly token: number;
   /** When it was handed over, on the record's clock, and when it may end. */
   readonly at: number;
@@ -70,6 +78,8 @@ export interface MemoryOptions {
   readonly calm?: boolean;
   /** Results that some requests get instead: minus an errno, or fewer bytes. */
   readonly fail?: (kind: Request["kind"], offset: number, length: number) => number | undefined;
+  /** Memory of transfers must be aligned to this, as with O_DIRECT. */
+  readonly alignment?: number;
   /** Requests that do not end as long as this says so. */
   readonly hold?: (kind: Request["kind"], offset: number, length: number) => boolean;
 }
@@ -150,6 +160,23 @@ export class MemoryRing implements RequestRing {
   }
   close(): void {}
 
+  /** A call that is made at once. */
+  call(kind: Request["kind"], fd: number, pieces: readonly Piece[], offset: number): number {
+    const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    const at = ++this.clock;
+    return this.#perform({
+      kind,
+      fd,
+      pieces,
+      offset,
+      length,
+      token: 0,
+      durable: false,
+      at,
+      due: at,
+    });
+  }
+
   #queue(
     kind: Request["kind"],
     fd: number,
@@ -169,6 +196,9 @@ export class MemoryRing implements RequestRing {
     const { kind, fd, offset, durable } = request;
     const file = this.files.get(fd);
     if (!file) throw new Error(`test: file ${fd}`);
+    const { alignment = 1 } = this.options;
+    const off = ({ address, length }: Piece) => address % alignment > 0 || length % alignment > 0;
+    if (request.pieces.some(off)) return -EINVAL;
     const failure = this.options.fail?.(kind, offset, request.length);
     if (failure !== undefined && failure <= 0) return failure;
     const length = Math.min(request.length, failure ?? request.length);
@@ -257,23 +287,40 @@ export function afterCrash(
   return file.content.slice();
 }
 
+/** Calls that are made at once, and recorded with what the ring does. */
+function callsOf(ring: MemoryRing): FileCalls {
+  const at = (kind: Request["kind"], fd: number, iovecs: number, count: number, offset: number) => {
+    const pieces = piecesOf(iovecs, count);
+    return ring.call(kind, fd, pieces, offset);
+  };
+  return {
+    readVector: (fd, iovecs, count, offset) => at("read", fd, iovecs, count, offset),
+    writeVector: (fd, iovecs, count, offset) => at("write", fd, iovecs, count, offset),
+    dataSync: (fd) => ring.call("sync", fd, [], 0),
+    allocateRange: () => -EINVAL,
+  };
+}
+
+export interface MemoryRigOptions extends RigOptions {
+  readonly memory?: MemoryOptions;
+  /** The image is on a block device of so many bytes. */
+  readonly limit?: number;
+}
+
 /** An image on a ring in memory: its files are read, and never written. */
 export function memoryRig(
   path: string,
   random: (n: number) => number,
-  options: RigOptions & { readonly memory?: MemoryOptions } = {},
+  options: MemoryRigOptions = {},
 ): { rig: Rig; ring: MemoryRing } {
-  const { readonly = false, backing = true, punch = true } = options;
+  const { readonly = false, backing = true, punch = true, direct = false, limit } = options;
   const fds: number[] = [];
-  const open = (file: string) => {
-    const fd = openSync(file, "r");
-    fds.push(fd);
-    return fd;
-  };
-  const fd = open(path);
+  const fd = openSync(path, "r");
+  fds.push(fd);
   const own = (other: number) => void fds.push(other);
   try {
-    const spec = openQcow2(fd, path, { readonly, direct: false, backing, punch, own });
+    let spec = openQcow2(fd, path, { readonly, direct, backing, punch, own });
+    if (limit !== undefined) spec = { ...spec, write: { ...spec.write!, limit } };
     const files = new Map(
       spec.layers.map((layer) => [
         layer.fd,
@@ -281,17 +328,17 @@ export function memoryRig(
       ]),
     );
     const ring = new MemoryRing(files, fd, random, options.memory);
-    return { rig: new Rig(path, { ...options, spec, ring }), ring };
+    return { rig: new Rig(path, { ...options, spec, ring, calls: callsOf(ring) }), ring };
   } finally {
     for (const one of fds) closeSync(one);
   }
 }
 
 /** An image in memory whose requests are done in order; `options` can be changed while it runs. */
-export function calmRig(path: string, memory: MemoryOptions = {}) {
+export function calmRig(path: string, memory: MemoryOptions = {}, more: MemoryRigOptions = {}) {
   const options: { -readonly [K in keyof MemoryOptions]: MemoryOptions[K] } = {
     ...memory,
     calm: true,
   };
-  return { ...memoryRig(path, randomOf(1), { memory: options }), options };
+  return { ...memoryRig(path, randomOf(1), { ...more, memory: options }), options };
 }
