@@ -35,13 +35,14 @@ export async function runRun(input: CommandInput): Promise<number> {
   if (hasCommand && vmmOptions.logFile === undefined && vmmOptions.verbosity === 0) {
     log.setLevel(LogLevel.error); // standard error is the command's
   }
+  let run: Run;
+  for (const signal of signals) process.on(signal, () => run.signalled(signal));
   const steps = readSteps(options);
   const startNs = monotonicNs() - performance.now() * 1e6;
   const events = new EventLog(startNs, Date.now() - performance.now());
   const monitor = vmmOptions.eventMonitor && EventMonitor.to(vmmOptions.eventMonitor);
   if (monitor) events.next((event) => monitor.write(event));
 
-  let run: Run;
   let api: Awaited<ReturnType<typeof serve>> | undefined;
   const expectations = new Expectations(
     steps,
@@ -66,7 +67,6 @@ export async function runRun(input: CommandInput): Promise<number> {
       api = await serve(vmm, vmmOptions);
     },
   });
-  for (const signal of signals) process.on(signal, () => run.signalled(signal));
   process.on("exit", () => run.vmm.restoreTerminal());
   process.on("SIGWINCH", () => run.vmm.guest?.machine.terminalResized());
   const consoleLog =

@@ -34,7 +34,12 @@ export function readMapping(where: string, bytes: Uint8Array): Record<string, un
   const lineCounter = new LineCounter();
   const text = textOf(where, bytes);
   // PyYAML, which cloud-init reads with, knows version 1.1
-  const document = parseDocument(text, { lineCounter, version: "1.1", prettyErrors: false });
+  const document = parseDocument(text, {
+    lineCounter,
+    version: "1.1",
+    prettyErrors: false,
+    logLevel: "error",
+  });
   const [error] = document.errors;
   if (error) {
     const { line, col } = lineCounter.linePos(error.pos[0]);

@@ -3,6 +3,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import fc from "fast-check";
 import { ConfigError } from "../../../src/exit-codes.ts";
 import { type SeedContext, seedFiles } from "../../../src/machine/cloud-init/seed.ts";
 import type { CloudInit } from "../../../src/machine/config/cloud-init.ts";
@@ -207,4 +208,38 @@ describe("vendor data", () => {
     expect(password).toContain("p: \\'x\\\\\"");
     expect(script).toBe("text/cloud-boothook chv-run '#cloud-boothook\\n#!/bin/sh\\necho ünï\\n'");
   });
+});
+
+test("whatever a file holds, the answer is a seed or an error of one line", () => {
+  const start = fc.constantFrom("#cloud-config\n", "#!", "\x1f\x8b", "a: ", "");
+  const yaml = fc.array(
+    fc.constantFrom(
+      "a",
+      ": ",
+      "- ",
+      "\n",
+      "  ",
+      "[",
+      "{",
+      "}",
+      "&x ",
+      "*x ",
+      "? ",
+      "|",
+      "'",
+      "!t ",
+      "%",
+    ),
+    { maxLength: 30 },
+  );
+  const text = fc.oneof(
+    yaml.map((words) => words.join("")),
+    fc.string({ unit: "binary" }),
+  );
+  fc.assert(
+    fc.property(start, text, fc.constantFrom("user_data", "meta_data", "ssh_key"), (a, b, key) => {
+      expect(why({ [key]: file(Buffer.from(a + b, "latin1")) })).toMatch(/^.*$/);
+    }),
+    { numRuns: 60 },
+  );
 });
