@@ -347,7 +347,9 @@ test("a refcount block in a place that was in use before begins empty", () => {
     expect(rig.write(offset, bytes(rig.room, 1))).toBe(0);
   }
   rig.close();
-  expect(new ImageFile(ring.image.content).check()).toEqual({ corruptions: [], leaks: 0 });
+  const image = new ImageFile(ring.image.content);
+  expect(image.check()).toEqual({ corruptions: [], leaks: 0 });
+  expect([1025, 1600, 2047].map((number) => image.refcount(number))).toEqual([1, 0, 0]);
 });
 
 test("requests that have not ended do not keep an image open", () => {
