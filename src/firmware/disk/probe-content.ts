@@ -1,4 +1,4 @@
-/** What a partition holds, by the magic numbers at its start: which file systems chv reads, and what others are called. */
+/** What a partition holds, by the magic numbers at its start: what chv reads, and what the rest is called. */
 import type { Medium } from "./medium.ts";
 
 export const contentNames = {

@@ -1,6 +1,6 @@
 /**
- * Order of versions as the Boot Loader Specification and systemd-boot have it (UAPI.10, "Version Format Specification"):
- * numbers by value, words by their letters, `~` before everything, even the end.
+ * Order of versions as the Boot Loader Specification has it (UAPI.10, "Version Format Specification"): numbers by
+ * value, words by their letters, `~` before everything, even the end.
  */
 export function compareVersions(a: string, b: string): number {
   let [left, right] = [a, b];

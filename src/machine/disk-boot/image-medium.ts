@@ -110,8 +110,12 @@ class Qcow2Medium implements Medium {
         return count;
       }
       if (kind !== Kind.compressed) throw broken("its tables are broken", offset);
-      const cluster = this.#cluster(number, layer, offset);
       const start = offset % layer.clusterBytes;
+      if (start === 0 && count === layer.clusterBytes) {
+        unpack(layer, into.subarray(0, count), offset);
+        return count;
+      }
+      const cluster = this.#cluster(number, layer, offset);
       into.set(cluster.subarray(start, start + count));
       return count;
     }
@@ -136,7 +140,7 @@ class Qcow2Medium implements Medium {
     const key = `${number} ${high} ${low}`;
     const known = this.#clusters.get(key);
     this.#clusters.delete(key);
-    const cluster = known ?? unpack(layer, high, low, offset);
+    const cluster = known ?? unpack(layer, new Uint8Array(layer.clusterBytes), offset);
     this.#clusters.set(key, cluster);
     if (this.#clusters.size > clustersKept) {
       this.#clusters.delete(this.#clusters.keys().next().value!);
@@ -145,16 +149,17 @@ class Qcow2Medium implements Medium {
   }
 }
 
-function unpack(layer: Layer, high: number, low: number, offset: number): Uint8Array {
+/** Unpacks the cluster whose descriptor the layer has just found. */
+function unpack(layer: Layer, into: Uint8Array, offset: number): Uint8Array {
+  const [high, low] = [layer.entry[0]!, layer.entry[1]!];
   const start = packedOffset(layer, high, low);
   const end = Math.min(start + packedBytes(layer, high, low), layer.ends[writtenEnd]!);
   if (end <= start) throw broken("a compressed cluster lies outside the file", offset);
   const packed = new Uint8Array(end - start);
   readInto(layer.fd, packed, start);
-  const cluster = new Uint8Array(layer.clusterBytes);
   const unpacks = layer.spec.tables?.compression === "zstd" ? unpackZstd : unpackDeflate;
-  if (!unpacks(packed, cluster)) throw broken("a compressed cluster is damaged", offset);
-  return cluster;
+  if (!unpacks(packed, into)) throw broken("a compressed cluster is damaged", offset);
+  return into;
 }
 
 const broken = (what: string, offset: number) =>

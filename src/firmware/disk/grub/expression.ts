@@ -1,4 +1,4 @@
-/** GRUB's `test` and `[`: expressions on strings, numbers and files, read from the left as GRUB does (commands/test.c). */
+/** GRUB's `test` and `[`: expressions on strings, numbers and files, read from the left (GRUB's commands/test.c). */
 
 /** What an expression asks about files. */
 export interface FileTests {

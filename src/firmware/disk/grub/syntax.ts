@@ -1,4 +1,4 @@
-/** GRUB's script language (GNU GRUB manual 2.06, section 6 "Writing full configuration files directly"), as it is parsed. */
+/** GRUB's script language (GNU GRUB manual 2.06, section 6.2 "Writing full configuration files"), as it is parsed. */
 import { DiskError } from "../medium.ts";
 
 /** A place in a configuration file, to be named: "/boot/grub/grub.cfg:12". */
