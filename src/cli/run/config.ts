@@ -34,7 +34,7 @@ export function runMachine(
   const owned = new Owned();
   const overlay = openOverlay("IMAGE", image, {
     tmpdir: options.tmpdir ?? process.env.TMPDIR ?? systemTmpdir(),
-    ...{ keep: options.keep, bytes: options.diskSize },
+    ...{ keep: options.keep, bytes: options.diskSize, backing: options.backingFiles },
   });
   let used = true;
   owned.add(() => overlay.close(!used));

@@ -33,6 +33,7 @@ export const RunOptionsSchema = v.object({
   cloud_init: v.optional(CloudInitConfig),
   platform: v.optional(PlatformConfig),
   diskSize: v.optional(size("Size of the image's disk, which can only grow")),
+  backingFiles: v.optional(onOff("IMAGE may have backing files"), false),
   keep: v.optional(path("Keep what was written, as a qcow2 image over IMAGE")),
   tmpdir: v.optional(path("Folder for what is not kept; TMPDIR, or /tmp, if not given")),
   env: several(

@@ -21,6 +21,8 @@ export interface OverlayOptions {
   readonly keep?: string | undefined;
   /** Size of the disk; the image's if not given. */
   readonly bytes?: number | undefined;
+  /** The image may have backing files of its own. */
+  readonly backing?: boolean | undefined;
 }
 
 export interface Overlay {
@@ -37,7 +39,7 @@ const sectorBytes = 512;
 export function openOverlay(what: string, path: string, options: OverlayOptions): Overlay {
   const { keep, tmpdir } = options;
   const fail = (why: string) => new ConfigError(`${what} ${path}: ${why}`, what);
-  const below = imageBelow(path, fail);
+  const below = imageBelow(path, options.backing ?? false, fail);
   const bytes = options.bytes ?? below.bytes;
   if (bytes < below.bytes) {
     const why = `less than the ${below.bytes} bytes of ${path}; a disk can only grow`;
@@ -74,7 +76,7 @@ interface Below {
   readonly bytes: number;
 }
 
-function imageBelow(path: string, fail: (why: string) => ConfigError): Below {
+function imageBelow(path: string, backing: boolean, fail: (why: string) => ConfigError): Below {
   let fd: number;
   try {
     fd = open(path, Open.readOnly | Open.nonBlock);
@@ -96,7 +98,12 @@ function imageBelow(path: string, fail: (why: string) => ConfigError): Below {
     if (format !== "raw" && format !== "qcow2") {
       throw fail(`a ${formatNames[format]} image; convert it with qemu-img convert`);
     }
-    const bytes = format === "raw" ? fileBytes : readHeader(read, fileBytes).bytes;
+    const header = format === "raw" ? undefined : readHeader(read, fileBytes);
+    // it could name any file of the host
+    if (header?.backing && !backing) {
+      throw fail("it has a backing file; allow that with --backing-files");
+    }
+    const bytes = header?.bytes ?? fileBytes;
     if (bytes < sectorBytes) throw fail("smaller than one sector of 512 bytes; name an image");
     const whole = Math.ceil(bytes / sectorBytes) * sectorBytes;
     return { path: realpathSync(path), format, bytes: whole };

@@ -3,6 +3,7 @@ import { afterAll, beforeEach, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { overlayImage } from "../../../src/devices/images/qcow2/create.ts";
 import { ConfigError } from "../../../src/exit-codes.ts";
 import { Owned } from "../../../src/machine/owned.ts";
 import { openDisk } from "../../../src/machine/virtio/disks.ts";
@@ -81,6 +82,18 @@ test("what is no image is refused by name", () => {
   );
   writeFileSync(image, "");
   expect(why(() => openOverlay("IMAGE", image, options))).toMatch(/smaller than one sector/);
+});
+
+test("an image that names another file needs leave to", () => {
+  const over = join(folder, "over.qcow2");
+  const path = image;
+  writeFileSync(over, overlayImage({ bytes: 100_352, backing: { path, format: "raw" } }));
+
+  expect(why(() => openOverlay("IMAGE", over, options))).toBe(
+    "IMAGE /over.qcow2: it has a backing file; allow that with --backing-files",
+  );
+  openOverlay("IMAGE", over, { ...options, backing: true }).close(false);
+  rmSync(over);
 });
 
 test("a folder that is none is named", () => {
