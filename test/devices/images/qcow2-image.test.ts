@@ -72,11 +72,10 @@ describe("clusters that are given up", () => {
   });
 
   test("are remembered up to a number; then a commit comes first", () => {
-    // 8192 runs of clusters are kept in mind: every other cluster of more than that
-    const large = 9 * 2 ** 20;
+    const large = 2 ** 18;
     const options = "cluster_size=512";
     const { path } = makeImage(folder, { name: "many", options, size: large });
-    const { rig, ring, options: memory } = calmRig(path);
+    const { rig, ring, options: memory } = calmRig(path, {}, { freeEntries: 150, room: large });
     for (let offset = 0; offset < large; offset += rig.room) {
       expect(rig.write(offset, bytes(rig.room, 1))).toBe(0);
     }

@@ -3,18 +3,24 @@
  * commit has made that durable, and when no request is in flight that began before: see `Lane`.
  */
 
-const capacity = 2 ** 13;
+/** More than the entries of one slice of an L2 table. */
+const defaultCapacity = 2 ** 13;
 /** How many entries are committed, how many of those are let go, how many there are, how many are spoken for. */
 const [committed, drained, total, reserved] = [0, 1, 2, 3];
 
 export class Frees {
-  private readonly starts = new Float64Array(capacity);
-  private readonly counts = new Float64Array(capacity);
+  private readonly starts: Float64Array;
+  private readonly counts: Float64Array;
   private readonly state = new Uint32Array(4);
+
+  constructor(readonly capacity = defaultCapacity) {
+    this.starts = new Float64Array(capacity);
+    this.counts = new Float64Array(capacity);
+  }
 
   /** There is room for this many entries more. */
   hasRoom(entries: number): boolean {
-    return this.state[total]! + this.state[reserved]! + entries <= capacity;
+    return this.state[total]! + this.state[reserved]! + entries <= this.capacity;
   }
 
   /** Speaks for room; `hasRoom` has said that it is there. */

@@ -36,6 +36,8 @@ export interface PartsOptions {
   /** Bounds the memory for L2 tables of the image, and for refcounts. */
   readonly cacheBytes?: number;
   readonly refcountCacheBytes?: number;
+  /** Entries of the list of clusters to free. */
+  readonly freeEntries?: number;
 }
 
 /** What the parts tell the image. */
@@ -98,7 +100,7 @@ function buildWriting(
   const { metadata } = metadataOf(layer.spec, write);
   const refcounts = new Refcounts(layer, metadata, write, options.refcountCacheBytes);
   const laneIo = new LaneIo(io, layer.fd, tokens.lane);
-  const frees = new Frees();
+  const frees = new Frees(options.freeEntries);
   const refcountJobs = new RefcountJobs(refcounts, write, laneIo, frees, hooks.warn);
   const tables = new TableJobs(layer, write, refcountJobs, laneIo, frees);
   const lane = new Lane(tables, refcountJobs, laneIo, io, frees, waits);
