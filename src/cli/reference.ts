@@ -3,7 +3,7 @@
  * `referenceTables`).
  */
 import { BackendOptionsSchema } from "../machine/config/backends.ts";
-import { type FieldShape, kebab, keysOf, spellingOf } from "../machine/config/shape.ts";
+import { type FieldShape, fieldsOf, kebab, keysOf, spellingOf } from "../machine/config/shape.ts";
 import { unbuilt } from "../machine/config/unbuilt.ts";
 import { VmConfigSchema } from "../machine/config/vm.ts";
 import { VmmOptionsSchema } from "../machine/config/vmm.ts";
@@ -81,7 +81,8 @@ export function optionPreset({ field }: Option): string {
   if (field?.shape.kind !== "object") return field?.shape.kind === "choice" ? preset(field) : "";
   const { bare } = spellingOf(field.shape.schema);
   const value = (field.default as Record<string, unknown> | undefined)?.[bare ?? ""];
-  return value === undefined ? "" : kebab(String(value));
+  const inner = fieldsOf(field.shape.schema).find(({ name }) => name === bare);
+  return value === undefined ? "" : preset({ ...inner!, default: value });
 }
 
 /** Whether a boot refuses the option, in words; empty when it does not. */
