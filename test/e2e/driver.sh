@@ -9,6 +9,15 @@ quick=              # before a program's name: the lab's static busybox starts i
 # pause SECONDS, fractions too.
 pause() { read -rt "$1" -u "$never" || true; }
 
+# limit SECONDS: a run that takes longer ends, and leaves its files all the same; nothing is waited for any longer.
+tries_max=1200
+limit() {
+  tries_max=$(($1 * 5))
+  trap 'exit 1' TERM
+  { pause "$1" && echo "driver: not done within $1 s" >&2 && kill -TERM $$; } &
+  limit=$!
+}
+
 # contains FILE TEXT [TIMES]: whether that many lines of the file contain the text.
 contains() {
   local line lines=() count=0
@@ -19,11 +28,11 @@ contains() {
   [ "$count" -ge "${3:-1}" ]
 }
 
-# await_text FILE TEXT [TIMES]: until that many lines of the file contain the text; fails when they
-# do not within some four minutes, or when chv has ended without them.
+# await_text FILE TEXT [TIMES]: until that many lines of the file contain the text; fails when chv has
+# ended without them, or the run's time is over.
 await_text() {
   local tries ended=
-  for ((tries = 0; tries < 1200; tries++)); do
+  for ((tries = 0; tries < tries_max; tries++)); do
     [ -z "${chv:-}" ] || kill -0 "$chv" 2>/dev/null || ended=1
     ! contains "$@" || return 0
     [ -z "$ended" ] || break
@@ -35,6 +44,14 @@ await_text() {
 
 # await_code CODE: until the guest has written that code (decimal) to the debug port.
 await_code() { await_text events "\"code\":$1,"; }
+
+# resident: chv's resident memory, in KiB.
+resident() {
+  local key value rest
+  while read -r key value rest; do
+    [ "$key" != VmRSS: ] || echo "$value"
+  done <"/proc/$chv/status"
+}
 
 # copy_program FILE COPY: on the lab's own memory it starts quicker than over virtiofs.
 copy_program() {

@@ -64,7 +64,7 @@ export interface GuestRun {
 /** Emulated processors are slow with string instructions and mitigations (the lab's, not a real one's). */
 const labWords = direct ? "" : "clearcpuid=rep_good init_on_alloc=0 mitigations=off tsc=reliable";
 /** For each boot of a run. */
-const boundS = 60;
+const boundS = 300;
 /** Until the script of a run that has been too long has ended. */
 const graceMs = 60_000;
 
@@ -115,7 +115,7 @@ function hostScript(folder: string, options: GuestOptions): string {
     ${options.before ?? ""}
     : >stdout >stderr >events
     ended() {
-      kill "$limit"
+      kill "$limit" 2>/dev/null
       [ -z "$chv" ] || kill -KILL "$chv" 2>/dev/null
       ${options.after ?? ""}
       keep_files ${quote(folder)}

@@ -32,11 +32,19 @@ export function ensureLab(): void {
   if (direct || readState()) return;
   console.error("lab: /dev/kvm here does not run Linux; starting the lab");
   labCommand("start");
-  if (!startedHere) process.on("exit", () => labCommand("release"));
-  startedHere = true;
+  if (!started) process.on("exit", releaseLab);
+  started = true;
 }
 
-let startedHere = false;
+/** Whether the lab was started here. */
+let started = false;
+
+/** Stops the lab if it was started here and nobody else uses it. */
+export function releaseLab(): void {
+  if (!started) return;
+  started = false;
+  labCommand("release");
+}
 
 /**
  * Whether the lab, by its QEMU's number, is dead and there is a new one. An emulated
