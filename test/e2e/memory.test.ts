@@ -8,6 +8,7 @@ import { busybox, writeInitramfs } from "./initramfs/build.ts";
 const modules = ["libnvdimm", "nd_virtio", "nd_btt", "nd_pmem", "virtio_pmem", "virtio_balloon"];
 const imageMiB = 64;
 const balloonMiB = 64;
+const filledMiB = 80;
 
 /** The first process of the initramfs: it goes over to the root on persistent memory. */
 const goOver = `#!/bin/busybox sh
@@ -42,7 +43,7 @@ sync
 now() { sed -n 's/^MemTotal: *\\([0-9]*\\).*/\\1/p' /proc/meminfo; }
 while [ $((total - $(now))) -lt ${balloonMiB * 1024} ]; do sleep 0.1; done
 echo "balloon $((total - $(now)))"
-head -c 150M /dev/zero >/tmp/big
+head -c ${filledMiB * 2 ** 20} /dev/zero >/tmp/big
 echo filled
 while [ ! -e /measured ]; do read -r _ && touch /measured; done
 rm /tmp/big
@@ -74,9 +75,6 @@ function rootFolder(): string {
   return folder;
 }
 
-const resident = (file: string) =>
-  `sed -n 's/^VmRSS: *\\([0-9]*\\).*/\\1/p' /proc/$chv/status >${file}`;
-
 const guest = shared("memory", () => ({
   initramfs: initramfs(),
   words: "rdinit=/go-over",
@@ -88,12 +86,12 @@ const guest = shared("memory", () => ({
   // the guest reads a line when it has filled its memory: it is measured before that
   input: "await_text full ''; echo; await_text stdout freed",
   drive: `
-    await_text stdout filled && ${resident("full")} || return
+    await_text stdout filled && resident >full || return
     await_text stdout freed || return
     for ((tries = 0; tries < 600; tries++)); do
-      ${resident("empty")}
-      [ $(<empty) -gt $(($(<full) - 100 * 1024)) ] || break
-      sleep 0.2
+      resident >empty
+      [ $(<empty) -gt $(($(<full) - ${filledMiB - 20} * 1024)) ] || break
+      pause 0.2
     done
     kill -TERM $chv`,
   after: "debugfs -R 'cat /answer' root >answer 2>/dev/null; rm -f root",
@@ -125,6 +123,6 @@ describe("the balloon", () => {
 
   guestTest("gives free pages that are reported back to the host", async () => {
     const { files } = await guest();
-    expect(Number(files.full) - Number(files.empty)).toBeGreaterThan(100 * 1024);
+    expect(Number(files.full) - Number(files.empty)).toBeGreaterThan((filledMiB - 20) * 1024);
   });
 });
