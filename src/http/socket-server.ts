@@ -4,6 +4,7 @@
  */
 import { createEventfd, signalEventfd } from "../ffi/eventfd.ts";
 import { close } from "../ffi/file.ts";
+import { takeSpareApiThread } from "../machine/spare-thread.ts";
 import { apiWorkerUrl } from "../workers.ts";
 import type { HttpRequest } from "./server/parser.ts";
 import type { Word } from "./server/server.ts";
@@ -77,7 +78,7 @@ export class SocketServer {
   ) {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
-    this.#worker = new Worker(apiWorkerUrl, { name: "api" });
+    this.#worker = takeSpareApiThread() ?? new Worker(apiWorkerUrl, { name: "api" });
     this.#worker.onerror = ({ message }) => onDeath(message);
     this.#worker.onmessage = ({ data }) => this.#hear(data as SocketEvent);
     const start: SocketStart = { listenFd, wakeFd: this.#wakeFd, port: port2 };

@@ -1,12 +1,16 @@
 /**
- * A vCPU's thread, started before it is known what for: loading its code takes as long as reading the command line and
- * setting the machine up, and goes on beside it. `src/main.ts` imports this file first.
+ * A vCPU's thread and the API's, started before it is known what for: loading their code takes as long as reading the
+ * command line and setting the machine up, and goes on beside it. `src/main.ts` imports this file first.
  */
-import { vcpuWorkerUrl } from "../workers.ts";
+import { apiWorkerUrl, vcpuWorkerUrl } from "../workers.ts";
 
 /** A worker has no arguments of its own to look at: this runs in the main thread alone. */
 let spare: Worker | undefined = asksForBoot(Bun.argv)
   ? new Worker(vcpuWorkerUrl, { name: "vcpu0" })
+  : undefined;
+
+let spareApi: Worker | undefined = asksForApi(Bun.argv)
+  ? new Worker(apiWorkerUrl, { name: "api" })
   : undefined;
 
 /**
@@ -20,5 +24,17 @@ function asksForBoot(argv: readonly string[]): boolean {
 export function takeSpareThread(): Worker | undefined {
   const worker = spare;
   spare = undefined;
+  return worker;
+}
+
+/** It serves, and is not the client `ctl`. */
+function asksForApi(argv: readonly string[]): boolean {
+  return argv.some((word) => /^--api-socket(?:=|$)/.test(word)) && !argv.includes("ctl");
+}
+
+/** The API's spare thread, once. */
+export function takeSpareApiThread(): Worker | undefined {
+  const worker = spareApi;
+  spareApi = undefined;
   return worker;
 }

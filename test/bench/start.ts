@@ -1,11 +1,13 @@
 /**
- * `./dev bench start`: process start to the first KVM_RUN, and what a machine costs in memory beside the guest's RAM.
+ * `./dev bench start`: process start to the first KVM_RUN, to the API's first answer, and by the API to a machine that
+ * runs a Linux kernel; and what a machine costs in memory beside the guest's RAM.
  * The peer is QEMU's microvm with the same PVH guest; when it enters the guest its own trace tells.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { monotonicNs } from "../../src/ffi/clock.ts";
+import { ApiClient } from "../../src/http/client.ts";
 import { buildGuest } from "../guests/build.ts";
 import { chvCommand } from "../guests/harness.ts";
 import { report, row } from "./report.ts";
@@ -17,6 +19,7 @@ const ramMiB = 512;
 
 const folder = mkdtempSync(join(tmpdir(), "chv-bench-"));
 const eventsPath = join(folder, "events");
+const linux = join(import.meta.dir, "../../.cache/kernels/6.12-cloud/vmlinuz");
 const guest = await buildGuest("hello");
 const busyGuest = await buildGuest("bench-exits");
 const chv = await chvCommand();
@@ -28,10 +31,12 @@ const qemu =
 
 try {
   const first: number[] = [];
+  const apiRuns: ApiStart[] = [];
   const qemuFirst: number[] = [];
   for (let run = 0; run < runs; run++) {
     first.push(await chvStart());
     qemuFirst.push(qemuStart());
+    apiRuns.push(await apiStart());
   }
   const one: Memory[] = [];
   const many: Memory[] = [];
@@ -49,6 +54,20 @@ try {
       command: `${qemu} -kernel hello.elf`,
       samples: qemuFirst,
     }),
+    row(
+      "start to the first vmm.ping ms",
+      "ms",
+      apiRuns.map(({ pingMs }) => pingMs),
+    ),
+    ...(apiRuns[0]!.runningMs === undefined
+      ? []
+      : [
+          row(
+            "start, create, boot to Running ms",
+            "ms",
+            apiRuns.map(({ runningMs }) => runningMs!),
+          ),
+        ]),
     row(
       "resident beside guest RAM MiB",
       "MiB",
@@ -89,6 +108,38 @@ async function chvStart(): Promise<number> {
   const { secs, nanos } = find("first-run").timestamp;
   const runNs = find("starting").properties!.monotonic_ns! + secs * 1e9 + nanos;
   return (runNs - startNs) / 1e6;
+}
+
+interface ApiStart {
+  readonly pingMs: number;
+  /** With a kernel of Linux, where one has been fetched (`./dev kernel 6.12-cloud`). */
+  readonly runningMs: number | undefined;
+}
+
+/** ms from before the process is started until a client that tries without a pause has its answers. */
+async function apiStart(): Promise<ApiStart> {
+  const socket = join(folder, "api.sock");
+  const startNs = monotonicNs();
+  const process = Bun.spawn([...chv, "--api-socket", socket], { stdin: "ignore" });
+  try {
+    while (!existsSync(socket)) await new Promise(setImmediate);
+    const api = new ApiClient(socket);
+    const elapsed = () => (monotonicNs() - startNs) / 1e6;
+    await api.call("get", "vmm.ping");
+    const pingMs = elapsed();
+    if (!existsSync(linux)) return { pingMs, runningMs: undefined };
+    const memory = { size: ramMiB * 2 ** 20 };
+    const ends = { serial: { mode: "Null" }, console: { mode: "Off" } };
+    await api.call("put", "vm.create", { payload: { kernel: linux }, memory, ...ends });
+    await api.call("put", "vm.boot");
+    const info = (await api.call("get", "vm.info")) as { state: string };
+    if (info.state !== "Running") throw new Error(`the VM is ${info.state}`);
+    return { pingMs, runningMs: elapsed() };
+  } finally {
+    process.kill("SIGKILL");
+    await process.exited;
+    rmSync(socket, { force: true });
+  }
 }
 
 /** The same of QEMU: its trace names each ioctl of a vCPU with the wall-clock time. */
