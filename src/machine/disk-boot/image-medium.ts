@@ -77,6 +77,8 @@ function readInto(fd: number, into: Uint8Array, offset: number): void {
 class Qcow2Medium implements Medium {
   readonly size: number;
   readonly #chain: Chain;
+  /** What is read of a compressed cluster; it grows to what the largest needs. */
+  #packed = new Uint8Array(0);
   /** Unpacked clusters, the one used last at the end. */
   readonly #clusters = new Map<string, Uint8Array>();
 
@@ -112,7 +114,7 @@ class Qcow2Medium implements Medium {
       if (kind !== Kind.compressed) throw broken("its tables are broken", offset);
       const start = offset % layer.clusterBytes;
       if (start === 0 && count === layer.clusterBytes) {
-        unpack(layer, into.subarray(0, count), offset);
+        this.#unpack(layer, into.subarray(0, count), offset);
         return count;
       }
       const cluster = this.#cluster(number, layer, offset);
@@ -140,26 +142,27 @@ class Qcow2Medium implements Medium {
     const key = `${number} ${high} ${low}`;
     const known = this.#clusters.get(key);
     this.#clusters.delete(key);
-    const cluster = known ?? unpack(layer, new Uint8Array(layer.clusterBytes), offset);
+    const cluster = known ?? this.#unpack(layer, new Uint8Array(layer.clusterBytes), offset);
     this.#clusters.set(key, cluster);
     if (this.#clusters.size > clustersKept) {
       this.#clusters.delete(this.#clusters.keys().next().value!);
     }
     return cluster;
   }
-}
 
-/** Unpacks the cluster whose descriptor the layer has just found. */
-function unpack(layer: Layer, into: Uint8Array, offset: number): Uint8Array {
-  const [high, low] = [layer.entry[0]!, layer.entry[1]!];
-  const start = packedOffset(layer, high, low);
-  const end = Math.min(start + packedBytes(layer, high, low), layer.ends[writtenEnd]!);
-  if (end <= start) throw broken("a compressed cluster lies outside the file", offset);
-  const packed = new Uint8Array(end - start);
-  readInto(layer.fd, packed, start);
-  const unpacks = layer.spec.tables?.compression === "zstd" ? unpackZstd : unpackDeflate;
-  if (!unpacks(packed, into)) throw broken("a compressed cluster is damaged", offset);
-  return into;
+  /** Unpacks the cluster whose descriptor the layer has just found. */
+  #unpack(layer: Layer, into: Uint8Array, offset: number): Uint8Array {
+    const [high, low] = [layer.entry[0]!, layer.entry[1]!];
+    const start = packedOffset(layer, high, low);
+    const end = Math.min(start + packedBytes(layer, high, low), layer.ends[writtenEnd]!);
+    if (end <= start) throw broken("a compressed cluster lies outside the file", offset);
+    if (this.#packed.length < end - start) this.#packed = new Uint8Array(end - start);
+    const packed = this.#packed.subarray(0, end - start);
+    readInto(layer.fd, packed, start);
+    const unpacks = layer.spec.tables?.compression === "zstd" ? unpackZstd : unpackDeflate;
+    if (!unpacks(packed, into)) throw broken("a compressed cluster is damaged", offset);
+    return into;
+  }
 }
 
 const broken = (what: string, offset: number) =>

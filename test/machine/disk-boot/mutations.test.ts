@@ -2,5 +2,5 @@ import { test } from "bun:test";
 import { mutate } from "./mutations.ts";
 
 test("a changed image boots, or is an error of a line, within a second", () => {
-  mutate(2000, 800);
+  mutate(2000, 500);
 });

@@ -21,16 +21,18 @@ export function contentOf(volume: Volume, inode: RawInode, limit: number): Uint8
   const { i_flags: flags } = inode.fields;
   if (flags & InodeFlag.ENCRYPT) throw new DiskError("ext4: encrypted");
   if (flags & InodeFlag.INLINE_DATA) return inlineData(inode).slice(0, size);
-  const content = new Uint8Array(size);
+  let content: Uint8Array | undefined;
   const { blockBytes } = volume;
   const blocks = Math.ceil(size / blockBytes);
   for (const { logical, count, physical } of runsOf(volume, inode, blocks)) {
     if (physical === 0 || logical >= blocks) continue;
     const used = Math.min(count, blocks - logical);
     const data = volume.run(physical, used);
+    if (used === blocks) return data.subarray(0, size); // in one piece: nothing is copied
+    content ??= new Uint8Array(size);
     content.set(data.subarray(0, size - logical * blockBytes), logical * blockBytes);
   }
-  return content;
+  return content ?? new Uint8Array(size);
 }
 
 /** The block that holds one of the file's blocks; 0 for a hole. */
