@@ -1,4 +1,5 @@
 /** eventfd(2): a counter that one side adds to and the other waits on. */
+import { readlinkSync } from "node:fs";
 import { Block } from "./block.ts";
 import { check, libc } from "./libc.ts";
 
@@ -16,6 +17,11 @@ const count = new Block(8);
 /** Adds one: whoever waits on it wakes. */
 export function signalEventfd(fd: number): void {
   libc.write(fd, one.address as never, 8);
+}
+
+/** Whether a descriptor of somebody else's is an eventfd: to write it waits for nobody, but 2^64 - 2 writes later. */
+export function isEventfd(fd: number): boolean {
+  return readlinkSync(`/proc/self/fd/${fd}`) === "anon_inode:[eventfd]";
 }
 
 /** Takes the count back to zero. True when it was not. */

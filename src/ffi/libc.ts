@@ -39,6 +39,7 @@ const { symbols } = dlopen("libc.so.6", {
   pthread_self: { args: [], returns: "u64" },
   pthread_sigmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
   signal: { args: ["i32", "ptr"], returns: "ptr" },
+  siginterrupt: { args: ["i32", "i32"], returns: "i32" },
   sigtimedwait: { args: ["ptr", "ptr", "ptr"], returns: "i32" },
   prctl: { args: ["i32", "u64", "u64", "u64", "u64"], returns: "i32" },
   readv: { args: ["i32", "u64", "i32"], returns: "i32" },

@@ -50,7 +50,11 @@ export class SignalPipe {
     const code = handlerCode(this.#writeFd);
     libc.memcpy(this.#code as never, code, code.length);
     check(libc.mprotect(this.#code, pageBytes, Prot.read | Prot.execute), "mprotect");
-    for (const signal of signals) libc.signal(signal, this.#code as never);
+    for (const signal of signals) {
+      libc.signal(signal, this.#code as never);
+      // also a thread that somebody else's descriptor has made wait goes on
+      libc.siginterrupt(signal, 1);
+    }
   }
 
   /** The next signal that has come; 0 when none has. */

@@ -74,6 +74,7 @@ struct front_end {
   uint64_t protocol_wanted, protocol;
   struct queue *queues;
   uint32_t queue_count;
+  uint32_t longest_frame; /* of a network, with its header */
   int inflight_fd;
   struct inflight inflight;
   jmp_buf *lost; /* where to go when the back end leaves in the midst of messages; NULL: that is a failure */

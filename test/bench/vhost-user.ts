@@ -18,10 +18,11 @@ export interface Load {
 export const pinned = (cpu: 0 | 1): string[] =>
   availableParallelism() > 1 ? ["taskset", "-c", `${cpu}`] : [];
 
-export const loadProgram = (name: string) =>
+/** `name` is that of its C file; `more` are further files. */
+export const loadProgram = (name: string, more: readonly string[] = []) =>
   buildHostProgram(
     name,
-    ...[`${name}.c`, "front-end.c", "front-end.h"].map((file) => `test/bench/${file}`),
+    ...[`${name}.c`, "front-end.c", "front-end.h", ...more].map((file) => `test/bench/${file}`),
   );
 
 export class Scratch implements Disposable {
@@ -37,35 +38,37 @@ export class Scratch implements Disposable {
   }
 }
 
-/** A backend's process. */
+/** A backend's process, whose first thread is pinned, and with it the rest. */
 export class Backend implements AsyncDisposable {
   readonly #process: Bun.Subprocess;
 
+  /** `under` are the words of a command that runs it and its load. */
   constructor(
     readonly command: readonly string[],
     readonly socket: string,
+    readonly under: readonly string[] = [],
   ) {
     rmSync(socket, { force: true });
-    this.#process = Bun.spawn([...pinned(0), ...command], {
+    this.#process = Bun.spawn([...under, ...pinned(0), ...command], {
       stdio: ["ignore", "ignore", "inherit"],
     });
   }
 
   /** Runs a load on it; the generator waits for the socket. */
   async load(program: string, words: string): Promise<Load> {
-    const command = [...pinned(1), program, `socket=${this.socket}`, `pid=${this.#process.pid}`];
-    const load = Bun.spawn([...command, ...words.split(" ")], {
-      stdout: "pipe",
-      stderr: "inherit",
-    });
-    const text = await new Response(load.stdout).text();
-    if ((await load.exited) !== 0)
-      throw new Error(`${program} ${words} failed on ${this.command.join(" ")}`);
-    return JSON.parse(text) as Load;
+    const where = [`socket=${this.socket}`, `pid=${this.#process.pid}`];
+    return runLoad([...this.under, ...pinned(1), program, ...where, ...words.split(" ")]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#process.kill("SIGTERM");
     await this.#process.exited;
   }
+}
+
+export async function runLoad(command: readonly string[]): Promise<Load> {
+  const load = Bun.spawn([...command], { stdout: "pipe", stderr: "inherit" });
+  const text = await new Response(load.stdout).text();
+  if ((await load.exited) !== 0) throw new Error(`failed: ${command.join(" ")}`);
+  return JSON.parse(text) as Load;
 }

@@ -5,6 +5,7 @@
  */
 import { Epoll } from "../../ffi/epoll.ts";
 import { drainEventfd } from "../../ffi/eventfd.ts";
+import { pollEvents } from "../../ffi/poll.ts";
 import type { Chores } from "../chores/chores.ts";
 import type { Backend, BackendHost } from "../virtio/backend.ts";
 import { GuestFault } from "../virtio/guest-fault.ts";
@@ -206,10 +207,12 @@ export class VhostUserDevice implements BackendHost {
     }
     // answers whose call was lost with the back end before, and chains whose kick was
     if (queue.nextUsed !== 0) ring.signal(RingFd.call);
-    this.guarded(() => backend.kicked(ring.index));
+    for (const { index } of this.rings.filter((one) => one.queue)) {
+      this.guarded(() => backend.kicked(index));
+    }
   }
 
-  /** Starts the backend with all rings that run; one without `startQueue` stands still at once. */
+  /** Starts the backend with all rings that run; one without `startQueue` stands still at once, and begins anew. */
   private restart(): void {
     const { backend, flags } = this;
     if (flags[live] === 1) backend.stop(() => {});
@@ -244,7 +247,8 @@ export class VhostUserDevice implements BackendHost {
   /** Each kick is an edge, so the eventfd need not be read; a pipe would fill up. */
   private kicked(index: number, fd: number): void {
     this.kicks[0]!++;
-    if ((this.kicks[0]! & kicksPerDrain) === 0) drainEventfd(fd);
+    const drains = (this.kicks[0]! & kicksPerDrain) === 0;
+    if (drains && (pollEvents(fd, Epoll.in) & Epoll.in) !== 0) drainEventfd(fd);
     if (this.flags[broken] === 1) return;
     try {
       this.backend.kicked(index);

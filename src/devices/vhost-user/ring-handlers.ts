@@ -1,4 +1,5 @@
 /** The messages about one queue. */
+import { isEventfd } from "../../ffi/eventfd.ts";
 import { setNonBlocking } from "../../ffi/file.ts";
 import { maxQueueSize } from "../virtio/registers.ts";
 import { BadMessage, Refusal } from "./errors.ts";
@@ -111,12 +112,17 @@ function resting(ring: Ring): Ring {
   return ring;
 }
 
-/** The queue that a descriptor is for; -1 where none comes. A write to it, or a read, never waits. */
+/**
+ * The queue that a descriptor is for; -1 where none comes. An eventfd is left as it is, for the front end may wait on it;
+ * a pipe (vhost-user, "Support for platforms other than Linux") may be full.
+ */
 function descriptorOf(session: Session): { ring: Ring; fd: number } {
   const word = Number(numberOf(session));
   if (word >= 2 * vringNoFd) throw new BadMessage(`queue 0x${word.toString(16)}`);
   const ring = ringAt(session, word & vringIndexMask);
   if (word & vringNoFd) return { ring, fd: -1 };
-  setNonBlocking(session.channel.fdAt(0));
+  if (session.channel.fdCount !== 1) throw new BadMessage("not one descriptor");
+  const fd = session.channel.fdAt(0);
+  if (!isEventfd(fd)) setNonBlocking(fd);
   return { ring, fd: session.channel.takeFd() };
 }
