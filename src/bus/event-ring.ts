@@ -22,7 +22,12 @@ export const EventRecord = struct("event-record", 632, {
 const capacity = 1024;
 /** The last records are kept for what decides the machine's fate: chatter finds the ring full before. */
 const reserved = 64;
-const chatter: readonly number[] = [EventKind.log, EventKind.debugCode, EventKind.outputLost];
+const chatter: readonly number[] = [
+  EventKind.log,
+  EventKind.debugCode,
+  EventKind.outputLost,
+  EventKind.deviceFailed,
+];
 const headerBytes = 64;
 const [lockIndex, writtenIndex, readIndex, lostIndex] = [0, 1, 2, 3];
 

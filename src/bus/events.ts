@@ -29,6 +29,8 @@ export const EventKind = {
   choresWanted: 12,
   /** The guest's kernel has panicked: a = what it told (see `PvpanicEvent`). */
   guestPanic: 13,
+  /** A device does not work any more, or what is behind it does not: text = its id, a NUL, and why. */
+  deviceFailed: 14,
 } as const;
 
 /** Who asked for a reset. */

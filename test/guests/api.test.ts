@@ -33,6 +33,18 @@ tests("a life: created, running, paused, shut down, running again, deleted", asy
   );
 
   expect(await chv.put("vm.delete")).toBe(204);
+  const { body } = await chv.ask("GET", "events?follow=false");
+  const told = body
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line))
+    .map(({ source, event }) => (source === "vm" ? event : `${source}/${event}`));
+  const booting = ["booting", "first-run"];
+  expect(told).toEqual([
+    ...["vmm/starting", "vmm/api-ready", "created", ...booting, "paused", "resumed", "paused"],
+    ...["resumed", "reset", "first-run", "paused", "reset", "first-run", "shutdown", ...booting],
+    ...["shutdown", "deleted"],
+  ]);
   expect((await chv.ask("GET", "vm.info")).status).toBe(404);
   expect(await chv.put("vm.delete")).toBe(204);
   expect(await chv.put("vmm.shutdown")).toBe(200);

@@ -80,7 +80,8 @@ for (const transport of transports) {
       "rings that break the rules cost the guest the device, until it resets it",
       async () => {
         const names = "virtio-broken-ring,virtio-misplaced-rings";
-        const { stdout, stderr, exitCode } = await runSuite(names, { transport, ...withDisk() });
+        const run = await runSuite(names, { transport, ...withDisk() });
+        const { stdout, stderr, exitCode } = run;
         expect({ verdicts: verdicts(stdout), exitCode }).toEqual({
           verdicts: ["ok virtio-broken-ring", "ok virtio-misplaced-rings", "done"],
           exitCode: 0,
@@ -92,6 +93,9 @@ for (const transport of transports) {
           lines.filter((line) => !line.includes("_disk0: the driver broke its queue")),
         ).toEqual([]);
         expect(lines).toHaveLength(16);
+        const failures = run.events.filter(({ event }) => event === "error");
+        expect(failures.map(({ source }) => source)).toEqual(new Array(16).fill("_disk0"));
+        expect(failures[0]!.properties?.reason).toStartWith("the driver broke its queue: ");
       },
       guestTimeoutMs,
     );

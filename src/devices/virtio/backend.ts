@@ -27,6 +27,14 @@ export interface BackendHost {
   chores(): Chores;
   /** A line for the log. */
   warn(text: string): void;
+  /** The same, where the device or what is behind it does not work: it is told as an event, too. */
+  failed?(text: string): void;
+}
+
+/** For hosts of either kind. */
+export function tellFailure(host: BackendHost, text: string): void {
+  if (host.failed) host.failed(text);
+  else host.warn(text);
 }
 
 /** One device's backend. Every method is called on its worker. */

@@ -11,7 +11,7 @@ import { Qcow2Image } from "../images/qcow2/image.ts";
 import { extraRequests } from "../images/qcow2/lists.ts";
 import { RawImage } from "../images/raw.ts";
 import { Transfers } from "../images/transfers.ts";
-import type { Backend, BackendHost } from "./backend.ts";
+import { type Backend, type BackendHost, tellFailure } from "./backend.ts";
 import {
   BlockFeature,
   type BlockSpec,
@@ -160,7 +160,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
   ended(slot: number, error: number): void {
     if (error !== 0 && this.flags[warned] === 0) {
       this.flags[warned] = 1;
-      this.host.warn(`the image gives I/O errors; the first is ${errnoName(error)}`);
+      tellFailure(this.host, `the image gives I/O errors; the first is ${errnoName(error)}`);
     }
     const queue = this.queues[this.numbers[Math.floor(slot / this.depth)]!]!;
     queue.finish(slot, error === 0 ? BlockStatus.OK : BlockStatus.IOERR);

@@ -13,7 +13,7 @@ import { close } from "../../ffi/file.ts";
 import { readVector } from "../../ffi/file-vector.ts";
 import { iovecBytes } from "../../ffi/iovec.ts";
 import { Errno, errnoName, SystemError } from "../../ffi/libc.ts";
-import type { Backend, BackendHost } from "./backend.ts";
+import { type Backend, type BackendHost, tellFailure } from "./backend.ts";
 import { maxSegments } from "./chain.ts";
 import { EntropyCounters, type EntropySpec } from "./entropy-config.ts";
 import type { Virtqueue } from "./queue.ts";
@@ -134,7 +134,7 @@ export class EntropyBackend implements Backend {
     if (state[warned] === 0) {
       state[warned] = 1;
       const why = count === 0 ? "has ended" : `fails: ${errnoName(-count)}`;
-      this.host.warn(`the source ${why}; the guest gets no entropy from it`);
+      tellFailure(this.host, `the source ${why}; the guest gets no entropy from it`);
     }
     return 0;
   }

@@ -8,7 +8,7 @@ import { createEventfd, drainEventfd, signalEventfd } from "../../ffi/eventfd.ts
 import { close } from "../../ffi/file.ts";
 import { SystemError } from "../../ffi/libc.ts";
 import type { VhostNet } from "../../ffi/vhost.ts";
-import type { BackendHost } from "./backend.ts";
+import { type BackendHost, tellFailure } from "./backend.ts";
 import { GuestFault } from "./guest-fault.ts";
 import type { PairQueues, QueuePair } from "./net-pair.ts";
 import type { Virtqueue } from "./queue.ts";
@@ -127,7 +127,7 @@ export class VhostPair implements QueuePair {
       run();
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
-      this.host.warn(`vhost-net does not ${what}: ${error.message}; no frames move`);
+      tellFailure(this.host, `vhost-net does not ${what}: ${error.message}; no frames move`);
     }
   }
 }

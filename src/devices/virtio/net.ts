@@ -9,7 +9,7 @@ import { ioctl } from "../../ffi/ioctl.ts";
 import { errnoName } from "../../ffi/libc.ts";
 import { type TapCalls, tapCalls } from "../../ffi/tap.ts";
 import { type VhostCall, VhostNet } from "../../ffi/vhost.ts";
-import type { Backend, BackendHost } from "./backend.ts";
+import { type Backend, type BackendHost, tellFailure } from "./backend.ts";
 import { macBytes, NetCounters, NetFeature, type NetSpec, VirtioNetConfig } from "./net-config.ts";
 import { type ControlTarget, NetControlQueue } from "./net-control.ts";
 import { macNumber, NetFilter } from "./net-filter.ts";
@@ -251,7 +251,7 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
   private lost(): void {
     if (this.state[gone] === 1) return;
     this.state[gone] = 1;
-    this.host.warn("the tap is gone; the link is down");
+    tellFailure(this.host, "the tap is gone; the link is down");
     this.showLink();
     this.host.configChanged();
   }

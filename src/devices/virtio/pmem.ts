@@ -9,7 +9,7 @@
 import { IoUring } from "../../ffi/io-uring.ts";
 import { Errno, errnoName, SystemError } from "../../ffi/libc.ts";
 import type { Chores } from "../chores/chores.ts";
-import type { Backend, BackendHost } from "./backend.ts";
+import { type Backend, type BackendHost, tellFailure } from "./backend.ts";
 import {
   PmemCounters,
   PmemReturn,
@@ -167,7 +167,7 @@ export class PmemBackend implements Backend {
     }
     if (error !== 0 && this.state[warned] === 0) {
       this.state[warned] = 1;
-      this.host.warn(`flushing fails: ${errnoName(error)}; the guest is told`);
+      tellFailure(this.host, `flushing fails: ${errnoName(error)}; the guest is told`);
     }
     const taken = this.state[count]!;
     const ret = error === 0 ? PmemReturn.success : PmemReturn.failure;

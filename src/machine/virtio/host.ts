@@ -190,7 +190,7 @@ export class VirtioDeviceHost implements BackendHost {
   /** The driver broke the rules, found in the midst of something else than a kick. */
   broke(fault: GuestFault): void {
     if (!this.#handOver.breaks()) return;
-    this.warn(`the driver broke its queue: ${fault.message}; the device waits for a reset`);
+    this.failed(`the driver broke its queue: ${fault.message}; the device waits for a reset`);
     this.configChanged();
   }
 
@@ -239,6 +239,10 @@ export class VirtioDeviceHost implements BackendHost {
   warn(text: string): void {
     const { id } = this.plugged.spec;
     this.events.emit(EventKind.log, LogLevel.warn, 0, `${id}: ${text}`);
+  }
+
+  failed(text: string): void {
+    this.events.emit(EventKind.deviceFailed, 0, 0, `${this.plugged.spec.id}\0${text}`);
   }
 
   /** See Backend. */

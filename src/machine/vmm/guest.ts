@@ -3,7 +3,7 @@
  * for each boot, so that what a machine says late is never taken for its successor's word.
  */
 import type { MachineEvent } from "../../bus/event-ring.ts";
-import { EventKind, ResetSource } from "../../bus/events.ts";
+import { EventKind, LogLevel, ResetSource } from "../../bus/events.ts";
 import { debugCodeRange, formatDebugCode } from "../../devices/legacy/debug-port.ts";
 import { PvpanicEvent } from "../../devices/pvpanic.ts";
 import { ExitCode } from "../../exit-codes.ts";
@@ -83,6 +83,7 @@ export class Guest {
       this.#logFor(event);
       this.events.tell("vm", "output-lost", event.timeNs, { reason: event.text });
     },
+    [EventKind.deviceFailed]: (event) => this.#deviceFailed(event),
     [EventKind.firstEntry]: ({ timeNs }) => this.events.tell("vm", "first-run", timeNs),
     [EventKind.kernelEntered]: ({ timeNs }) => this.events.tell("guest", "kernel", timeNs),
     [EventKind.debugCode]: (event) => this.#debugCode(event),
@@ -111,6 +112,12 @@ export class Guest {
     log.debug(formatDebugCode(code, (timeNs - this.#bootedNs) / 1e9));
     const event = range === "Userspace" ? "userspace" : "debug-code";
     this.events.tell("guest", event, timeNs, { code, range });
+  }
+
+  #deviceFailed(event: MachineEvent): void {
+    const [id = "", reason = ""] = event.text.split("\0");
+    this.events.tell(id, "error", event.timeNs, { reason });
+    this.#logFor({ ...event, a: LogLevel.warn, text: `${id}: ${reason}` });
   }
 
   /** pvpanic: the guest's kernel has ended its life, or goes on in its crash kernel. */

@@ -153,9 +153,13 @@ export class Vmm {
 
   pause(): Promise<void> {
     return this.#step("pause", async () => {
-      await this.#vm!.guest!.machine.pause();
-      this.#tell("paused");
+      await this.#pause(this.#vm!.guest!);
     });
+  }
+
+  async #pause(guest: Guest): Promise<void> {
+    await guest.machine.pause();
+    this.#tell("paused");
   }
 
   resume(): Promise<void> {
@@ -214,7 +218,7 @@ export class Vmm {
       if (!vm || !guest || vm.guest !== guest) return; // shut down meanwhile
       if (reaction === "restart") await guest.reset();
       else if (reaction === "keep") await this.#shutDown(vm);
-      else await guest.machine.pause();
+      else await this.#pause(guest);
     }).catch((error: unknown) => {
       const { message, exitCode = ExitCode.internal } = error as Error & { exitCode?: number };
       this.end({ code: exitCode, why: `${reaction}: ${message}` });

@@ -300,10 +300,14 @@ describe("held while its worker is parked", () => {
   });
 });
 
-/** The log lines so far. */
+/** The log lines so far, failures of the device among them. */
 function warnings(): string[] {
   const lines: string[] = [];
   for (let event = events.take(); event; event = events.take()) {
+    if (event.kind === EventKind.deviceFailed) {
+      lines.push(event.text.replace("\0", ": "));
+      continue;
+    }
     expect([event.kind, event.a]).toEqual([EventKind.log, LogLevel.warn]);
     lines.push(event.text);
   }
