@@ -2,6 +2,7 @@
 /** Which entry GRUB's configurations boot, and with what: Ubuntu's layouts, grub-mkconfig's own, Fedora's. */
 import { describe, expect, test } from "bun:test";
 import { bootSetupOf } from "../../../src/firmware/disk/boot-disk.ts";
+import { Volumes } from "../../../src/firmware/disk/volumes.ts";
 import { disk, esp, type Tree } from "./trees.ts";
 import { grubenv, stub, type UbuntuOptions, ubuntuConfig } from "./ubuntu.ts";
 
@@ -274,8 +275,23 @@ blscfg
   test("the newest entry first, with variables filled in", () => {
     const setup = bootSetupOf(fedora({}));
     expect(setup.title).toBe("Fedora Linux (6.10.2)");
-    expect(setup.cmdline).toBe(`BOOT_IMAGE=/k root=UUID=${uuid} console=ttyS0 quiet`);
+    expect(setup.cmdline).toBe(`BOOT_IMAGE=(hd0,gpt2)/k root=UUID=${uuid} console=ttyS0 quiet`);
     expect(setup.initrds).toHaveLength(1);
+  });
+
+  test("Fedora's stub on the ESP leads to it", () => {
+    const lead = `search --no-floppy --root-dev-only --fs-uuid --set=dev ${uuid}
+set prefix=($dev)/grub2
+export $prefix
+configfile $prefix/grub.cfg
+`;
+    const [boot] = fedora({ saved_entry: "m-6.5.6-300" }).all;
+    const uefi = disk({
+      ...{ number: 1, type: "vfat", gptType: esp },
+      files: { "/EFI/fedora/grub.cfg": lead },
+    });
+    const setup = bootSetupOf(new Volumes([...uefi.all, boot!], uefi.table));
+    expect([setup.title, setup.notes]).toEqual(["Fedora Linux (6.5.6)", []]);
   });
 
   test("the saved one by its file's name", () => {

@@ -15,7 +15,7 @@ const keys: Readonly<Record<string, Key>> = {
   "-f": "file",
   "--file": "file",
 };
-const ignored = /^(?:-n|--no-floppy|--efidisk-only|--cryptodisk-only)$/;
+const ignored = /^(?:-n|--no-floppy|--efidisk-only|--cryptodisk-only|--root-dev-only)$/;
 
 export function searchHandlers(loader: Loader): Readonly<Record<string, Handler>> {
   const short = (key: Key): Handler => {
