@@ -113,8 +113,8 @@ function resting(ring: Ring): Ring {
 }
 
 /**
- * The queue that a descriptor is for; -1 where none comes. An eventfd is left as it is, for the front end may wait on it;
- * a pipe (vhost-user, "Support for platforms other than Linux") may be full.
+ * The queue that a descriptor is for; -1 where none comes. An eventfd is left as it is, for the front end may wait on
+ * it; a pipe (vhost-user, "Support for platforms other than Linux") may be full.
  */
 function descriptorOf(session: Session): { ring: Ring; fd: number } {
   const word = Number(numberOf(session));

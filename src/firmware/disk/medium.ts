@@ -9,7 +9,8 @@ export interface Medium {
   /** In bytes. */
   readonly size: number;
   /**
-   * `length` bytes from `offset` on, all of them, in memory of the caller's own. Throws DiskError beyond the end, and where the disk cannot be read.
+   * `length` bytes from `offset` on, all of them, in memory of the caller's own. Throws DiskError beyond the end, and
+   * where the disk cannot be read.
    */
   read(offset: number, length: number): Uint8Array;
 }

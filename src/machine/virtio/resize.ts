@@ -1,4 +1,6 @@
-/** Makes a raw disk larger while its guest runs: the file first, then what its workers serve, then the guest is told. */
+/**
+ * Makes a raw disk larger while its guest runs: the file first, then what its workers serve, then the guest is told.
+ */
 import { fstatSync } from "node:fs";
 import { growCapacity, readCapacity, sectorBytes } from "../../devices/virtio/block-config.ts";
 import { ConfigError } from "../../exit-codes.ts";
