@@ -1,6 +1,7 @@
 /** The API of a real chv, as a user drives it: with curl, on a guest that really runs. */
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { ApiProcess } from "./api.ts";
 import { buildGuest } from "./build.ts";
 import { chvCommand, guestTimeoutMs } from "./harness.ts";
@@ -102,6 +103,11 @@ tests("a machine of the command line is the API's too", async () => {
   );
 
   expect(await chv.info()).toMatchObject({ state: "Running", config: { payload: { kernel } } });
+  const comms = readdirSync(`/proc/${chv.pid}/task`).map((thread) =>
+    readFileSync(`/proc/${chv.pid}/task/${thread}/comm`, "utf8").trim(),
+  );
+  expect(comms.filter((comm) => comm.startsWith("vcpu"))).toEqual(["vcpu0"]);
+  for (const fd of [1, 2]) expect(readdirSync(`/proc/${chv.pid}/fd`)).toContain(`${fd}`);
   expect(await chv.put("vm.pause")).toBe(204);
 });
 
@@ -131,28 +137,61 @@ tests(
   },
 );
 
-tests("100 reboots leave no descriptor, thread or mapping behind", async () => {
-  await using chv = await ApiProcess.start();
-  await chv.put("vm.create", await machine());
-  await chv.put("vm.boot");
-  const counted = () => ({
-    descriptors: readdirSync(`/proc/${chv.pid}/fd`).length,
-    threads: readdirSync(`/proc/${chv.pid}/task`).length,
-    mappings: readFileSync(`/proc/${chv.pid}/maps`, "utf8").split("\n").length,
-  });
-  const reboot = async (times: number) => {
-    for (let i = 0; i < times; i++) expect(await chv.put("vm.reboot")).toBe(204);
-  };
-
-  await reboot(20);
-  const before = counted();
-  await reboot(80);
-  const after = counted();
-
-  expect(after.descriptors).toBeLessThanOrEqual(before.descriptors);
-  expect(after.threads).toBeLessThanOrEqual(before.threads);
-  expect(after.mappings).toBeLessThan(before.mappings + 20);
+/** What a process has of the host. */
+const held = (pid: number) => ({
+  descriptors: readdirSync(`/proc/${pid}/fd`).length,
+  threads: readdirSync(`/proc/${pid}/task`).length,
+  mappings: readFileSync(`/proc/${pid}/maps`, "utf8").split("\n").length,
+  residentMiB:
+    Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]) / 1024,
 });
+
+/** Every device that needs nothing of the host, and a disk with threads of its own. */
+async function crowded(chv: ApiProcess): Promise<object> {
+  const disk = join(chv.folder, "disk");
+  writeFileSync(disk, new Uint8Array(2 ** 20));
+  return {
+    ...(await machine()),
+    cpus: { boot_vcpus: 2 },
+    console: { mode: "Pty" },
+    disks: [{ path: disk, num_queues: 2, io_threads: 2, image_type: "Raw" }],
+    pmem: [{ file: chv.folder, size: 2 ** 21 }],
+    ...{ balloon: { size: 2 ** 20 }, watchdog: true, pvpanic: true },
+    ports: [{ name: "port", mode: "Null" }],
+  };
+}
+
+test.each([
+  ["100 reboots", ["vm.reboot"], 100],
+  ["50 times shut down and booted", ["vm.shutdown", "vm.boot"], 50],
+  ["20 times deleted and created", ["vm.delete", "vm.create", "vm.boot"], 20],
+] as const)(
+  "%s leave nothing behind",
+  async (_, operations, times) => {
+    await using chv = await ApiProcess.start();
+    const config = await crowded(chv);
+    const step = async (operation: string) => {
+      const body = operation === "vm.create" ? config : undefined;
+      expect([operation, await chv.put(operation, body)]).toEqual([operation, 204]);
+    };
+    for (const operation of ["vm.create", "vm.boot"]) await step(operation);
+    const run = async (count: number) => {
+      for (let i = 0; i < count; i++) for (const operation of operations) await step(operation);
+    };
+
+    await run(times / 5);
+    const before = held(chv.pid);
+    await run((times * 4) / 5);
+    const after = held(chv.pid);
+
+    // a thread of the last boot may still be on its way; one of each boot would be far more
+    expect(after.descriptors).toBeLessThanOrEqual(before.descriptors + 4);
+    expect(after.threads).toBeLessThanOrEqual(before.threads + 2);
+    expect(after.mappings).toBeLessThan(before.mappings + 40);
+    expect(after.residentMiB).toBeLessThan(before.residentMiB + 40);
+  },
+  guestTimeoutMs,
+);
 
 describe("a console", () => {
   const talk = async (mode = "Null") => ({

@@ -3,6 +3,7 @@
  * the demands on the answers: a status line without a reason, one spelling of Content-Length, ASCII bodies.
  */
 import { expect, test } from "bun:test";
+import { unbuilt } from "../../src/machine/config/unbuilt.ts";
 import { type Answer, type Client, startApi } from "./rig.ts";
 
 /** How the Go drivers send, and how the Rust driver does: in one piece, and in pieces without Content-Type. */
@@ -183,4 +184,125 @@ test("bodies are ASCII, whatever they hold", async () => {
 
   expect(body).toMatch(/^[\x20-\x7e]*$/);
   expect(JSON.parse(body).config.payload.kernel).toBe("/größe \u{1f980}");
+});
+
+/** Status lines, headers and bodies that are the same for every driver (kata.md sections 0, 2 and 4). */
+const exact: [what: string, request: string, head: string, body: string][] = [
+  ["a configuration is stored", go("PUT", "vm.create", "{}\n"), noContent, ""],
+  ["a second one is refused", go("PUT", "vm.create", "{}\n"), error(409), "vm.create failed"],
+  ["what does not run is not paused", go("PUT", "vm.pause"), error(409), "vm.pause failed"],
+  ["a body where none is taken", go("PUT", "vm.boot", "{}"), error(400), "vm.boot failed"],
+  ["no JSON", go("PUT", "vm.add-net", "{"), error(400), "vm.add-net failed"],
+  ["a path that is not there", go("GET", "vm.none"), error(404), "There is no /api/v1/vm.none"],
+  ["a method that is wrong", go("GET", "vm.boot"), error(405, "Allow: PUT\r\n"), "vm.boot failed"],
+  [
+    "a device that is not there",
+    go("PUT", "vm.remove-device", '{"id":"x"}'),
+    error(404),
+    "vm.remove-device failed",
+  ],
+  ["deleted", go("PUT", "vm.delete"), noContent, ""],
+  ["and there is none", go("GET", "vm.info"), error(404), "vm.info failed"],
+];
+
+/** Whatever its length. */
+function error(status: number, more = ""): string {
+  const headers = `Content-Type: application/json\r\nContent-Length: N\r\n`;
+  return `HTTP/1.1 ${status} \r\n${more}${headers}\r\n`;
+}
+
+test("answers to what is right and to what is wrong, byte for byte, on one connection", async () => {
+  await using rig = await startApi();
+  const client = await rig.connect();
+
+  for (const [what, request, head, outermost] of exact) {
+    const answer = await ask(client, request);
+    // header names come in any order but spelled so; messages are words, of which the first says what failed
+    const sorted = (text: string) => text.split("\r\n").toSorted();
+    expect([what, sorted(answer.head.replace(/(Content-Length: )\d+/, "$1N"))]).toEqual([
+      what,
+      sorted(head),
+    ]);
+    if (outermost === "") expect(answer.body).toBe("");
+    else expect([what, JSON.parse(answer.body)[0]]).toEqual([what, outermost]);
+  }
+});
+
+test("a connection is kept however long and however often it is used, and a GET may name gzip", async () => {
+  await using rig = await startApi();
+  const client = await rig.connect();
+
+  for (let i = 0; i < 200; i++) {
+    const { head } = await ask(client, go("GET", "vmm.ping"));
+    expect(head).not.toContain("Connection");
+    expect(head).not.toContain("Encoding");
+  }
+});
+
+test("ten clients at once are all served", async () => {
+  await using rig = await startApi();
+  const clients = await Promise.all(Array.from({ length: 10 }, () => rig.connect()));
+
+  const answers = await Promise.all(clients.map((client) => ask(client, go("GET", "vmm.ping"))));
+
+  expect(answers.map(({ status }) => status)).toEqual(new Array(10).fill(200));
+});
+
+test("vm.info: numbers are plain integers, enums are words, and nothing is left out that a decoder demands", async () => {
+  await using rig = await startApi();
+  const client = await rig.connect();
+  const big = { ...create2026, memory: { ...create2026.memory, hotplug_size: 25276063744 } };
+  const devices = { balloon: { size: 0, deflate_on_oom: false, free_page_reporting: true } };
+  await ask(client, go("PUT", "vm.create", JSON.stringify({ ...big, ...devices, devices: [] })));
+  const nic = { mac: "02:00:00:00:00:01", ip: "10.0.0.1", mask: "255.0.0.0", num_queues: 2 };
+  await ask(client, go("PUT", "vm.add-net", JSON.stringify(nic)));
+
+  const { body } = await ask(client, go("GET", "vm.info"));
+
+  expect(body).toContain('"hotplug_size":25276063744');
+  expect(body).toContain('"memory_actual_size":536870912');
+  expect(body).not.toContain("device_tree"); // it has not been booted
+  const { config } = JSON.parse(body);
+  expect(config.cpus).toMatchObject({ boot_vcpus: 1, max_vcpus: 4, max_phys_bits: 46 });
+  expect(Object.keys(config.cpus.topology)).toHaveLength(4);
+  expect(config.net[0]).toMatchObject({ ...nic, queue_size: 256 });
+  expect(config.disks[0]).toMatchObject({ num_queues: 1, queue_size: 128, image_type: "Raw" });
+  expect(config.fs[0]).toMatchObject({ tag: "kataShared", num_queues: 1, queue_size: 1024 });
+  expect([config.rng.src, config.serial.mode, config.console.mode]).toEqual([
+    ...["/dev/urandom", "Off", "Off"],
+  ]);
+  expect(config.vsock).toMatchObject({ cid: 3, socket: "/clh.sock" });
+  expect([config.platform.num_pci_segments, config.balloon.size]).toEqual([2, 0]);
+});
+
+test("a limit is told as it came: no key inside it that its decoder does not know", async () => {
+  await using rig = await startApi();
+  const client = await rig.connect();
+  const rate_limiter_config = { bandwidth: { size: 1000, refill_time: 1000 } };
+  const disks = [{ path: "/d", rate_limiter_config }];
+
+  await ask(client, go("PUT", "vm.create", JSON.stringify({ disks })));
+  const { body } = await ask(client, go("GET", "vm.info"));
+
+  expect(JSON.parse(body).config.disks[0].rate_limiter_config).toEqual(rate_limiter_config);
+});
+
+test.each([
+  ["a second PCI segment", { platform: { num_pci_segments: 2 } }, "--platform num_pci_segments="],
+  ["virtio-fs", { fs: [{ tag: "t", socket: "/s" }] }, "--fs"],
+  ["a vsock", { vsock: { cid: 3, socket: "/s" } }, "--vsock"],
+  ["a host device", { devices: [{ path: "/d" }] }, "--device"],
+  ["an IOMMU", { iommu: true }, "iommu: true"],
+])("%s is stored, and refused by the boot in a line that names it", async (_, config, option) => {
+  const asked = unbuilt.some((row) => row.option === option);
+  if (!asked) return; // it is built
+  await using rig = await startApi();
+  const client = await rig.connect();
+  const body = JSON.stringify({ payload: { kernel: "/k" }, ...config });
+  expect((await ask(client, go("PUT", "vm.create", body))).head).toBe(noContent);
+
+  const answer = await ask(client, go("PUT", "vm.boot"));
+
+  expect(answer.status).toBe(400);
+  expect(JSON.parse(answer.body)[1]).toStartWith(`${option}: not built in this version of chv`);
 });
