@@ -17,11 +17,28 @@ const [readableCount, writableCount] = [0, 1];
 /** Doubles: bytes of each part, and where in its segment the byte lies that `segmentAt` looked for. */
 const [readableBytes, writableBytes, found] = [0, 1, 2];
 const highUnit = 0x1_0000_0000;
+const mantissa = 2 ** 52;
+const highMantissa = 0xfffff;
+
+// linux/virtio_ring.h
+export const VRING_DESC_F_NEXT = 1;
+const VRING_DESC_F_WRITE = 2;
+const VRING_DESC_F_INDIRECT = 4;
+export const descBytes = 16;
+
+/** The address in the descriptor at byte `at`. */
+export function addressAt(table: DataView, at: number): number {
+  return table.getUint32(at + 4, true) * highUnit + table.getUint32(at, true);
+}
+
+const outside = (address: number, length: number) =>
+  new GuestFault(`a segment of ${length} bytes at 0x${address.toString(16)}: not RAM`);
 
 export class Chain {
   readonly iovecs = new Block(maxSegments * iovecBytes);
   private readonly words = new Uint32Array(this.iovecs.buffer);
   private readonly ints = new Int32Array(this.iovecs.buffer);
+  private readonly doubles = new Float64Array(this.iovecs.buffer);
   private readonly addresses = new Float64Array(maxSegments);
   private readonly counts = new Int32Array(2);
   private readonly sums = new Float64Array(3);
@@ -64,25 +81,59 @@ export class Chain {
     sums[writableBytes] = 0;
   }
 
-  /** Appends a segment. Throws GuestFault when it is not RAM, out of order, or too much. Empty segments are dropped. */
-  add(address: number, length: number, writable: boolean): void {
-    const { counts, sums } = this;
-    const before = counts[writableCount]!;
-    if (!writable && before > 0) throw new GuestFault("a readable segment after a writable");
-    if (length === 0) return;
-    const segment = (counts[readableCount]! + before) | 0;
-    if (segment >= maxSegments) throw new GuestFault(`more than ${maxSegments} segments`);
-    if (sums[readableBytes]! + sums[writableBytes]! + length > maxBytes) {
-      throw new GuestFault("a chain of more than 4 GiB");
+  /**
+   * Appends the segments of a table of `count` descriptors at byte `base` of a window, from descriptor `first` on. Where
+   * an indirect one lies, at which it stops, comes back; -1 at the end of the chain. Throws GuestFault when a segment is
+   * not RAM, out of order, or too much, and when the chain does not end. Empty segments are dropped.
+   */
+  take(table: DataView, base: number, count: number, first: number): number {
+    const { windows, addresses, ints, doubles, counts, sums } = this;
+    let readable = counts[readableCount]!;
+    let writable = counts[writableCount]!;
+    let [toRead, toWrite] = [sums[readableBytes]!, sums[writableBytes]!];
+    let index = first;
+    // a driver's chains are short: the others of a large table would only take the worker's time
+    const most = Math.min(count, maxSegments);
+    for (let visited = 0; visited < most; visited++) {
+      if (index >= count) throw new GuestFault(`descriptor ${index} of ${count}`);
+      const at = (base + index * descBytes) | 0;
+      const link = table.getUint32(at + 12, true);
+      const indirect = (link & VRING_DESC_F_INDIRECT) !== 0;
+      if (!indirect) {
+        const writes = (link & VRING_DESC_F_WRITE) !== 0;
+        if (!writes && writable > 0) throw new GuestFault("a readable segment after a writable");
+        const length = table.getUint32(at + 8, true);
+        if (length > 0) {
+          const address = addressAt(table, at);
+          const host = windows.hostAddress(address, length);
+          if (host < 0) throw outside(address, length);
+          const segment = (readable + writable) | 0;
+          if (segment >= maxSegments) throw new GuestFault(`more than ${maxSegments} segments`);
+          addresses[segment] = address;
+          // a sum whose low 52 bits are the address: no arithmetic on its halves
+          doubles[segment * 2] = host + mantissa;
+          ints[segment * iovecWords + 1]! &= highMantissa;
+          ints[segment * iovecWords + 2] = length;
+          if (writes) {
+            writable = (writable + 1) | 0;
+            toWrite += length;
+          } else {
+            readable = (readable + 1) | 0;
+            toRead += length;
+          }
+          if (toRead + toWrite > maxBytes) throw new GuestFault("a chain of more than 4 GiB");
+        }
+      }
+      if (indirect || (link & VRING_DESC_F_NEXT) === 0) {
+        counts[readableCount] = readable;
+        counts[writableCount] = writable;
+        sums[readableBytes] = toRead;
+        sums[writableBytes] = toWrite;
+        return indirect ? at : -1;
+      }
+      index = link >>> 16;
     }
-    const hostAddress = this.windows.hostAddress(address, length);
-    if (hostAddress < 0) {
-      throw new GuestFault(`a segment of ${length} bytes at 0x${address.toString(16)}: not RAM`);
-    }
-    this.addresses[segment] = address;
-    putIovec(this.words, segment * iovecWords, hostAddress, length);
-    counts[writable ? writableCount : readableCount]!++;
-    sums[writable ? writableBytes : readableBytes]! += length;
+    throw new GuestFault(`a chain of more than ${most} descriptors`);
   }
 
   /** Little-endian, at byte `offset` of the readable part, which must reach that far; segments split it anywhere. */

@@ -6,7 +6,7 @@
  * A device works a queue like this: `pauseKicks`, then `next` until it says -1, then `armKick`, and again while that
  * says false; `complete` for each chain in any order; `flush` after a batch.
  */
-import { Chain, maxSegments } from "./chain.ts";
+import { addressAt, Chain, descBytes, VRING_DESC_F_NEXT } from "./chain.ts";
 import { GuestFault } from "./guest-fault.ts";
 import type { GuestWindows } from "./guest-windows.ts";
 import { maxQueueSize } from "./registers.ts";
@@ -44,16 +44,11 @@ export interface QueueOptions {
 }
 
 // linux/virtio_ring.h
-const VRING_DESC_F_NEXT = 1;
-const VRING_DESC_F_WRITE = 2;
-const VRING_DESC_F_INDIRECT = 4;
 const VRING_AVAIL_F_NO_INTERRUPT = 1;
 const VRING_USED_F_NO_NOTIFY = 1;
-const descBytes = 16;
 const availHeader = 4;
 const usedHeader = 4;
 const usedElementBytes = 8;
-const highUnit = 0x1_0000_0000;
 /** Both rings begin with 16-bit flags and index; the entries follow. */
 const [flagsAt, indexAt, entriesAt] = [0, 1, 2];
 /** Words of the queue's own state; the last two where it tracks what is in flight: chains taken again, and others. */
@@ -214,56 +209,30 @@ export class Virtqueue {
   }
 
   private walk(head: number): void {
-    this.chain.clear();
-    let index = head;
-    // a driver's chains are short: the others of a large queue would only take the worker's time
-    const most = Math.min(this.size, maxSegments);
-    for (let visited = 0; visited < most; visited++) {
-      if (index >= this.size) throw new GuestFault(`descriptor ${index} of ${this.size}`);
-      const at = index * descBytes;
-      const link = this.desc.getUint32(at + 12, true);
-      if (link & VRING_DESC_F_INDIRECT) {
-        this.walkTable(at, link);
-        return;
-      }
-      this.addSegment(this.desc, at, link);
-      if ((link & VRING_DESC_F_NEXT) === 0) return;
-      index = link >>> 16;
-    }
-    throw new GuestFault(`a chain of more than ${most} descriptors`);
+    const { chain, desc } = this;
+    chain.clear();
+    const at = chain.take(desc, 0, this.size, head);
+    if (at >= 0) this.walkTable(at);
   }
 
   /** The table that the descriptor at `at` refers to; it is the last of its chain (section 2.7.5.3). */
-  private walkTable(at: number, tableLink: number): void {
+  private walkTable(at: number): void {
+    const { windows, desc } = this;
     if (!this.indirect) throw new GuestFault("an indirect descriptor that was not negotiated");
-    if (tableLink & VRING_DESC_F_NEXT) throw new GuestFault("an indirect descriptor with a next");
-    const address = addressAt(this.desc, at);
-    const length = this.desc.getUint32(at + 8, true);
-    const count = length / descBytes;
-    if (count === 0 || !Number.isInteger(count)) {
+    if (desc.getUint32(at + 12, true) & VRING_DESC_F_NEXT) {
+      throw new GuestFault("an indirect descriptor with a next");
+    }
+    const length = desc.getUint32(at + 8, true);
+    if (length === 0 || length % descBytes !== 0) {
       throw new GuestFault(`an indirect table of ${length} bytes`);
     }
-    const window = this.windows.windowOf(address, length);
+    const window = windows.windowOf(addressAt(desc, at), length);
     if (window < 0)
       throw new GuestFault(`an indirect table of ${length} bytes, not RAM or too long`);
-    const table = this.windows.view(window);
-    const base = this.windows.offset;
-    let index = 0;
-    for (let visited = 0; visited < count; visited++) {
-      if (index >= count) throw new GuestFault(`descriptor ${index} of an indirect ${count}`);
-      const entry = base + index * descBytes;
-      const link = table.getUint32(entry + 12, true);
-      if (link & VRING_DESC_F_INDIRECT) throw new GuestFault("an indirect table in another");
-      this.addSegment(table, entry, link);
-      if ((link & VRING_DESC_F_NEXT) === 0) return;
-      index = link >>> 16;
+    const count = (length / descBytes) | 0;
+    if (this.chain.take(windows.view(window), windows.offset, count, 0) >= 0) {
+      throw new GuestFault("an indirect table in another");
     }
-    throw new GuestFault(`a chain of more than ${count} descriptors in an indirect table`);
-  }
-
-  private addSegment(table: DataView, at: number, link: number): void {
-    const length = table.getUint32(at + 8, true);
-    this.chain.add(addressAt(table, at), length, (link & VRING_DESC_F_WRITE) !== 0);
   }
 
   private ring(name: string, address: number, length: number, align: number): ArrayBuffer {
@@ -272,8 +241,4 @@ export class Virtqueue {
     const place = `[0x${address.toString(16)}, +0x${length.toString(16)})`;
     throw new GuestFault(`the ${name} ${place} is not RAM, or not aligned to ${align}`);
   }
-}
-
-function addressAt(table: DataView, at: number): number {
-  return table.getUint32(at + 4, true) * highUnit + table.getUint32(at, true);
 }
