@@ -32,7 +32,7 @@ const cloud = shared("cloud", () => {
     ],
     drive: `
       await_text stdout 'micro login: ' || await_text stdout 'micro login: ' || return
-      timeout 20 ping -c 2 -W 5 192.168.249.2 >ping || return
+      timeout 20 $quick ping -c 2 -W 5 192.168.249.2 >ping || return
       "$program" ctl --api-socket api.sock power-button
       await_text events '"poweroff"'`,
   };

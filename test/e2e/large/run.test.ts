@@ -1,8 +1,8 @@
 /** `chv run` with a cloud image: one full boot of systemd and cloud-init, made by `./dev image debian`. */
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { cache, pathInLab, root } from "../lab/paths.ts";
-import { direct, labRun } from "../lab/run.ts";
+import { cache, pathInLab, root } from "../../lab/paths.ts";
+import { direct, labRun } from "../../lab/run.ts";
 
 const image = `${cache}/images/debian/disk.qcow2`;
 const inside = (path: string) => (direct ? path : pathInLab(path));
