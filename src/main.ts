@@ -5,7 +5,7 @@
 import "./machine/spare-thread.ts";
 import { runBoot } from "./cli/boot.ts";
 import { parseCommandLine } from "./cli/command-line.ts";
-import { reportEarly } from "./cli/run/early.ts";
+import type * as Early from "./cli/run/early.ts";
 import { ExitCode } from "./exit-codes.ts";
 import { monotonicNs } from "./ffi/clock.ts";
 import { levelOf, log } from "./log.ts";
@@ -42,15 +42,14 @@ async function main(): Promise<number> {
 function fail(error: unknown): never {
   const { message, exitCode = ExitCode.internal, stack } = error as Error & { exitCode?: number };
   if (exitCode === ExitCode.internal) log.debug(stack ?? message);
-  if (process.argv[2] === "run") reportEarly(process.argv.slice(3), exitCode, String(message));
+  if (process.argv[2] === "run") {
+    const { reportEarly } = require("./cli/run/early.ts") as typeof Early;
+    reportEarly(process.argv.slice(3), exitCode, String(message));
+  }
   process.stderr.write(`chv: ${String(message).replace(/\s+/g, " ")}\n`);
   process.exit(exitCode);
 }
 
 process.on("uncaughtException", fail);
 process.on("unhandledRejection", fail);
-try {
-  process.exit(await main());
-} catch (error) {
-  fail(error);
-}
+main().then((code) => process.exit(code), fail); // a CommonJS bundle has no top-level await

@@ -5,7 +5,7 @@
  */
 import { version } from "../../package.json";
 import { ExitCode, UsageError } from "../exit-codes.ts";
-import { BackendOptionsSchema } from "../machine/config/backends.ts";
+import type * as BackendSchemas from "../machine/config/backends.ts";
 import { checkBoot } from "../machine/config/check.ts";
 import type { FieldShape, ObjectSchema } from "../machine/config/shape.ts";
 import { type BootConfig, complete, VmConfigSchema } from "../machine/config/vm.ts";
@@ -38,7 +38,8 @@ export function parseCommandLine(
   if (argv.length === 0) return help(commands, undefined, ExitCode.usage);
   const vmmOptions = optionsOf(VmmOptionsSchema);
   const vmOptions = optionsOf(VmConfigSchema);
-  const backendOptions = optionsOf(BackendOptionsSchema);
+  const backendSchema = mayBeBackend(argv) ? backendOptionsSchema() : undefined;
+  const backendOptions = backendSchema ? optionsOf(backendSchema) : [];
   const args = readArguments(argv, {
     options: [...vmOptions, ...vmmOptions, ...backendOptions, ...actions],
     commands: Object.keys(commands),
@@ -61,7 +62,7 @@ export function parseCommandLine(
       const why = `runs a backend and no machine; leave out --${other.name}`;
       throw new UsageError(`--${backend.name} ${why}`, `--${backend.name}`);
     }
-    const config = collect(BackendOptionsSchema, backendOptions, args);
+    const config = collect(backendSchema!, backendOptions, args);
     const run = async () => (await import("./backend.ts")).runBackend(config as never);
     return { kind: "command", options, run };
   }
@@ -78,6 +79,13 @@ export function parseCommandLine(
   const config = complete(auto_console ? { ...parsed, auto_console } : parsed);
   return { kind: "boot", config: checkBoot(config, options), options };
 }
+
+/** Early 2020's spelling of a backend's options; a typing error in one is told apart from its other half. */
+const mayBeBackend = (argv: readonly string[]): boolean =>
+  argv.some((word) => /^--.*(?:block|back|net-)/.test(word));
+
+const backendOptionsSchema = () =>
+  (require("../machine/config/backends.ts") as typeof BackendSchemas).BackendOptionsSchema;
 
 /**
  * A command's own arguments. Before its name stand only the options that are the process's, not the

@@ -4,11 +4,11 @@
  */
 
 import * as v from "valibot";
-import { BlockBackendSchema, NetBackendSchema } from "../machine/config/backends.ts";
+import type * as BackendSchemas from "../machine/config/backends.ts";
 import type { ObjectSchema } from "../machine/config/shape.ts";
 import type { VmmOptions } from "../machine/config/vmm.ts";
-import { CtlOptionsSchema } from "./ctl-options.ts";
-import { RunOptionsSchema } from "./run/options.ts";
+import type * as CtlOptions from "./ctl-options.ts";
+import type * as RunOptions from "./run/options.ts";
 
 export interface Command {
   readonly description: string;
@@ -34,12 +34,18 @@ export interface CommandInput {
 }
 
 const NoOptions = v.object({});
+// Made when their command is given: plain chv does not need them.
+const backendSchemas = () => require("../machine/config/backends.ts") as typeof BackendSchemas;
+const ctlOptions = () => require("./ctl-options.ts") as typeof CtlOptions;
+const runOptions = () => require("./run/options.ts") as typeof RunOptions;
 
 /** Every command that there is, by name. */
 export const commands: Readonly<Record<string, Command>> = {
   run: {
     description: "Boot an image, run a command in it, and hand on its output and exit status",
-    schema: RunOptionsSchema,
+    get schema() {
+      return runOptions().RunOptionsSchema;
+    },
     positionals: [["IMAGE", "disk image, raw or qcow2, which is never written"]],
     takesRest: true,
     run: async (input) => (await import("./run.ts")).runRun(input),
@@ -53,7 +59,9 @@ export const commands: Readonly<Record<string, Command>> = {
   },
   ctl: {
     description: "Drive a VMM by its API's socket: chv ctl --api-socket PATH COMMAND",
-    schema: CtlOptionsSchema,
+    get schema() {
+      return ctlOptions().CtlOptionsSchema;
+    },
     positionals: [
       ["COMMAND", "info, create, boot, pause, …"],
       ["ARGUMENT", "what the command takes"],
@@ -64,14 +72,18 @@ export const commands: Readonly<Record<string, Command>> = {
   },
   "backend block": {
     description: "Run a block device's backend behind a vhost-user socket",
-    schema: BlockBackendSchema,
+    get schema() {
+      return backendSchemas().BlockBackendSchema;
+    },
     positionals: [],
     takesRest: false,
     run: async ({ options }) => (await import("./backend.ts")).runBlock(options as never),
   },
   "backend net": {
     description: "Run a network interface's backend behind a vhost-user socket",
-    schema: NetBackendSchema,
+    get schema() {
+      return backendSchemas().NetBackendSchema;
+    },
     positionals: [],
     takesRest: false,
     run: async ({ options }) => (await import("./backend.ts")).runNet(options as never),

@@ -5,7 +5,7 @@
 import { ConfigError } from "../../exit-codes.ts";
 import { writeAll } from "../../ffi/file.ts";
 import { memfd } from "../../ffi/memory.ts";
-import { readBootSetup } from "../../firmware/disk/boot-disk.ts";
+import type * as BootDisk from "../../firmware/disk/boot-disk.ts";
 import {
   type BootFile,
   type BootSetup,
@@ -18,7 +18,7 @@ import { seedId } from "../config/ids.ts";
 import type { BootConfig } from "../config/vm.ts";
 import { Owned } from "../owned.ts";
 import { appended, silentConsoles } from "./cmdline.ts";
-import { openMedium } from "./image-medium.ts";
+import type * as ImageMedium from "./image-medium.ts";
 
 /** What was chosen from a disk, as `vm.info` and the log tell it. */
 export interface DiskChoice {
@@ -100,6 +100,10 @@ function search(
   { disks = [], payload }: BootConfig,
   failed: (disk: string, error: DiskError) => void,
 ): Found | undefined {
+  if (disks.length === 0) return undefined;
+  // the readers of images, file systems and menus are loaded only where there is a disk
+  const { readBootSetup } = require("../../firmware/disk/boot-disk.ts") as typeof BootDisk;
+  const { openMedium } = require("./image-medium.ts") as typeof ImageMedium;
   for (const config of disks) {
     const { path: disk } = config;
     if (disk === undefined || config.vhost_user || config.id === seedId) continue;

@@ -1,14 +1,16 @@
-/** The backends, by kind: what an I/O worker runs for each device. */
+/**
+ * The backends, by kind: what an I/O worker runs for each device. A kind's code is loaded where there is such a device.
+ */
 
 import type { EventRing } from "../../bus/event-ring.ts";
 import type { Backend, BackendHost } from "../../devices/virtio/backend.ts";
-import { BalloonBackend } from "../../devices/virtio/balloon.ts";
-import { BlockBackend } from "../../devices/virtio/block.ts";
-import { ConsoleBackend } from "../../devices/virtio/console.ts";
-import { EntropyBackend } from "../../devices/virtio/entropy.ts";
-import { NetBackend } from "../../devices/virtio/net.ts";
-import { PmemBackend } from "../../devices/virtio/pmem.ts";
-import { openFarEnd } from "../console/far-end.ts";
+import type * as Balloon from "../../devices/virtio/balloon.ts";
+import type * as Block from "../../devices/virtio/block.ts";
+import type * as Console from "../../devices/virtio/console.ts";
+import type * as Entropy from "../../devices/virtio/entropy.ts";
+import type * as Net from "../../devices/virtio/net.ts";
+import type * as Pmem from "../../devices/virtio/pmem.ts";
+import type * as FarEnd from "../console/far-end.ts";
 import type { WiredVirtio } from "./spec.ts";
 
 /** What a backend is made of, in whatever home. */
@@ -26,22 +28,34 @@ export function createBackend(host: BackendHost, place: BackendPlace, events?: E
   const { spec, config, counters, queues } = place;
   const { backend } = spec;
   switch (backend.kind) {
-    case "balloon":
+    case "balloon": {
+      const { BalloonBackend } = require("../../devices/virtio/balloon.ts") as typeof Balloon;
       return new BalloonBackend(backend.spec, host, counters);
-    case "block":
+    }
+    case "block": {
+      const { BlockBackend } = require("../../devices/virtio/block.ts") as typeof Block;
       return new BlockBackend(backend.spec, host, config, counters, undefined, queues);
+    }
     case "console": {
       if (!events) throw new Error("a console is served in the machine's process alone");
       const { spec: device, ends } = backend;
+      const { ConsoleBackend } = require("../../devices/virtio/console.ts") as typeof Console;
+      const { openFarEnd } = require("../console/far-end.ts") as typeof FarEnd;
       return new ConsoleBackend(device, host, config, counters, (port, side) =>
         openFarEnd(ends[port]!, side, host, events),
       );
     }
-    case "entropy":
+    case "entropy": {
+      const { EntropyBackend } = require("../../devices/virtio/entropy.ts") as typeof Entropy;
       return new EntropyBackend(backend.spec, host, counters);
-    case "net":
+    }
+    case "net": {
+      const { NetBackend } = require("../../devices/virtio/net.ts") as typeof Net;
       return new NetBackend(backend.spec, host, config, counters, spec.kickFds);
-    case "pmem":
+    }
+    case "pmem": {
+      const { PmemBackend } = require("../../devices/virtio/pmem.ts") as typeof Pmem;
       return new PmemBackend(backend.spec, host, counters);
+    }
   }
 }

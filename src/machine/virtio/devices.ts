@@ -1,17 +1,27 @@
-/** The virtio devices of a configuration, in slot order: console, disks, nets, rng, fs, pmem, and what came later. */
+/**
+ * The virtio devices of a configuration, in slot order: console, disks, nets, rng, fs, pmem, and what came later. The
+ * code that opens one is loaded where one is asked for: a start without it does not pay for it.
+ */
 import { ConfigError } from "../../exit-codes.ts";
 import type { BootConfig } from "../config/vm.ts";
 import { Consoles } from "../console/consoles.ts";
 import type { Owned } from "../owned.ts";
-import { openBalloon } from "./balloon.ts";
-import { openConsoleDevice, openPortsDevice } from "./consoles.ts";
-import { openDisk } from "./disks.ts";
+import type * as Balloon from "./balloon.ts";
+import type * as ConsoleDevices from "./consoles.ts";
+import type * as Disks from "./disks.ts";
 import { openEntropy } from "./entropy.ts";
-import { openNet } from "./nets.ts";
+import type * as Nets from "./nets.ts";
 import { PersistentPlaces } from "./persistent.ts";
-import { openPmem } from "./pmems.ts";
-import { openSeed } from "./seed.ts";
+import type * as Pmems from "./pmems.ts";
+import type * as Seed from "./seed.ts";
 import type { VirtioDevice } from "./spec.ts";
+
+const balloon = () => require("./balloon.ts") as typeof Balloon;
+const consoleDevices = () => require("./consoles.ts") as typeof ConsoleDevices;
+const disks = () => require("./disks.ts") as typeof Disks;
+const nets = () => require("./nets.ts") as typeof Nets;
+const pmems = () => require("./pmems.ts") as typeof Pmems;
+const seed = () => require("./seed.ts") as typeof Seed;
 
 /** Opens every device; what that opens is `owned`. Throws ConfigError naming the option. */
 export function openDevices(
@@ -22,14 +32,16 @@ export function openDevices(
   const { memory, cpus } = config;
   const places = new PersistentPlaces(memory.size, memory.hotplug_size, cpus.max_phys_bits);
   const devices: VirtioDevice[] = [
-    ...openConsoleDevice(config.console, consoles),
-    ...(config.disks ?? []).map((disk, index) => openDisk(disk, index, owned)),
-    ...openSeed(config, owned),
-    ...(config.net ?? []).map((net, index) => openNet(net, index, owned)),
+    ...(config.console.mode === "Off"
+      ? []
+      : consoleDevices().openConsoleDevice(config.console, consoles)),
+    ...(config.disks ?? []).map((disk, index) => disks().openDisk(disk, index, owned)),
+    ...(config.cloud_init ? seed().openSeed(config, owned) : []),
+    ...(config.net ?? []).map((net, index) => nets().openNet(net, index, owned)),
     openEntropy(config.rng, owned),
-    ...(config.pmem ?? []).map((pmem, index) => openPmem(pmem, index, places, owned)),
-    ...(config.balloon ? [openBalloon(config.balloon, config.memory)] : []),
-    ...openPortsDevice(config.ports, consoles),
+    ...(config.pmem ?? []).map((pmem, index) => pmems().openPmem(pmem, index, places, owned)),
+    ...(config.balloon ? [balloon().openBalloon(config.balloon, config.memory)] : []),
+    ...(config.ports?.length ? consoleDevices().openPortsDevice(config.ports, consoles) : []),
   ];
   refuseTwins(devices);
   return devices;
