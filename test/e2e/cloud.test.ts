@@ -1,4 +1,4 @@
-/** A cloud image of Debian's packages, as it is: systemd, ext4 on a compressed qcow2, network, a login. */
+/** A cloud image of Debian's packages, as it is: systemd, ext4 on a compressed qcow2, a login, a power button. */
 import { describe, expect } from "bun:test";
 import { cache } from "../lab/paths.ts";
 import { guestTest, inside, shared } from "./guest.ts";
@@ -8,8 +8,7 @@ const folder = `${cache}/images/debian`;
 const words = [
   ...["root=LABEL=cloudimg-rootfs ro console=ttyS0 quiet systemd.show_status=false"],
   // cloud-init itself takes minutes on an emulated processor: `chv run` is where it is tested
-  ...["cloud-init=disabled systemd.hostname=micro systemd.wants=systemd-networkd.service"],
-  "ip=192.168.249.2::192.168.249.1:255.255.255.0::enp0s3:off",
+  "cloud-init=disabled systemd.hostname=micro",
 ];
 
 /** Without the initramfs's own words: the image's kernel, initramfs and command line. */
@@ -32,7 +31,6 @@ const cloud = shared("cloud", () => {
     ],
     drive: `
       await_text stdout 'micro login: ' || await_text stdout 'micro login: ' || return
-      timeout 20 $quick ping -c 2 -W 5 192.168.249.2 >ping || return
       "$program" ctl --api-socket api.sock power-button
       await_text events '"poweroff"'`,
   };
@@ -41,11 +39,6 @@ const cloud = shared("cloud", () => {
 describe("a Debian cloud image", () => {
   guestTest("boots to a login, from a compressed image", async () => {
     expect((await cloud()).stdout).toContain("micro login:");
-  });
-
-  guestTest("answers over the network", async () => {
-    const { files } = await cloud();
-    expect(files.ping).toContain("2 packets received");
   });
 
   guestTest("shuts down cleanly when its power button is pressed", async () => {
