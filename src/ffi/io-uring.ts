@@ -170,21 +170,21 @@ export class IoUring {
 
   /** Hands what is queued to the kernel, and lets it post what has ended. Throws SystemError. */
   submit(): void {
-    const nothing = this.#tail === this.#submitted;
-    if (nothing && (Atomics.load(this.#ring, this.#sqFlags) & toPost) === 0) return;
-    Atomics.store(this.#ring, this.#sqTail, this.#tail);
+    const queued = (this.#tail - this.#submitted) | 0;
+    if (queued === 0 && (Atomics.load(this.#ring, this.#sqFlags) & toPost) === 0) return;
+    // no other thread looks: the kernel does, in the call that follows
+    this.#signedRing[this.#sqTail] = this.#tail;
     this.#submitted = this.#tail;
-    this.#enter();
+    this.#enter(queued);
   }
 
-  #enter(): void {
-    for (let refused = 0; ; ) {
-      const queued = (this.#tail - Atomics.load(this.#ring, this.#sqHead)) | 0;
-      const flags = abi.IORING_ENTER_GETEVENTS;
+  #enter(count: number): void {
+    for (let refused = 0, queued = count; ; ) {
+      const flags = count === 0 ? abi.IORING_ENTER_GETEVENTS : 0;
       const taken = Number(libc.syscall(SYS_io_uring_enter, this.fd, queued, 0, flags, 0, 0));
       if (taken === queued) return;
-      if (taken >= 0) continue;
-      const why = errno();
+      const why = taken < 0 ? errno() : Errno.EINTR;
+      queued = (this.#tail - Atomics.load(this.#ring, this.#sqHead)) | 0;
       if (why === Errno.EINTR) continue;
       const later = why === Errno.EAGAIN || why === Errno.EBUSY || why === Errno.ENOMEM;
       if (!later || ++refused > patience) throw new SystemError("io_uring_enter", why);
@@ -204,7 +204,7 @@ export class IoUring {
 
   /** Gives back the places of the completions taken; whether there are more. */
   #look(): boolean {
-    Atomics.store(this.#signedRing, this.#cqHead, this.#head);
+    this.#signedRing[this.#cqHead] = this.#head;
     this.#cqEnd = Atomics.load(this.#signedRing, this.#cqTail);
     return this.#head !== this.#cqEnd;
   }

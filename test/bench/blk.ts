@@ -113,8 +113,8 @@ async function measureMemory(): Promise<void> {
   );
   const command = [process.execPath, join(import.meta.dir, "blk-heap.ts"), program, image, words];
   const { stdout } = Bun.spawnSync([...pinned(0), ...command], { stderr: "inherit" });
-  const { bytes } = JSON.parse(stdout.toString()) as { bytes: number };
-  rows.push(row("heap growth over 1M requests KiB", "KiB", [bytes / 1024]));
+  const { made } = JSON.parse(stdout.toString()) as { made: number };
+  rows.push(row("heap growth over 1M requests objects", "objects", [made]));
 }
 
 /** Each block begins with its offset. */

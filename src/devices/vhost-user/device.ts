@@ -180,7 +180,14 @@ export class VhostUserDevice implements BackendHost {
   }
 
   watch(fd: number, events: number, ready: (events: number) => void): void {
-    this.home.watch(fd, events, (what) => this.guarded(() => ready(what)));
+    // nothing is made for an event
+    this.home.watch(fd, events, (what) => {
+      try {
+        ready(what);
+      } catch (error) {
+        this.contain(error);
+      }
+    });
   }
 
   unwatch(fd: number): void {

@@ -24,6 +24,7 @@ import type { SectorGuard } from "./sector-guard.ts";
 const { size: headerBytes, offsets: headerAt } = VirtioBlkOuthdr;
 const { size: rangeBytes, offsets: rangeAt } = VirtioBlkDiscardWriteZeroes;
 const highUnit = 0x1_0000_0000;
+const sectorWord = headerAt.sector / 4;
 /** Words of a queue's state: free slots, and 1 where it has chains left. */
 const [freeCount, waiting] = [0, 1];
 /** Most requests, and about the most bytes, that a queue takes before other queues and devices have their turn. */
@@ -184,8 +185,7 @@ export class BlockQueue {
     const { parts } = this;
     const { spec, transfers, image, counters, durable, guard } = parts;
     const { chain } = this.queue;
-    const [low, high] = [headerAt.sector / 4, headerAt.sector / 4 + 1];
-    const sector = this.header[high]! * highUnit + this.header[low]!;
+    const sector = this.header[sectorWord + 1]! * highUnit + this.header[sectorWord]!;
     const forbidden = write && spec.readonly;
     if (forbidden || length % sectorBytes !== 0 || !parts.holds(sector, length / sectorBytes)) {
       this.finish(slot, BlockStatus.IOERR);

@@ -90,7 +90,8 @@ export class Chain {
     const { windows, addresses, ints, doubles, counts, sums } = this;
     let readable = counts[readableCount]!;
     let writable = counts[writableCount]!;
-    let [toRead, toWrite] = [sums[readableBytes]!, sums[writableBytes]!];
+    let toRead = sums[readableBytes]!;
+    let toWrite = sums[writableBytes]!;
     let index = first;
     // a driver's chains are short: the others of a large table would only take the worker's time
     const most = Math.min(count, maxSegments);

@@ -222,7 +222,14 @@ export class VirtioDeviceHost implements BackendHost {
   }
 
   watch(fd: number, events: number, ready: (events: number) => void): void {
-    this.watcher.watch(fd, events, (what) => this.#guarded(() => ready(what)));
+    // nothing is made for an event
+    this.watcher.watch(fd, events, (what) => {
+      try {
+        ready(what);
+      } catch (error) {
+        this.#contain(error);
+      }
+    });
   }
 
   unwatch(fd: number): void {
