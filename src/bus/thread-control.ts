@@ -53,6 +53,15 @@ export class ThreadControl {
     return Atomics.load(this.#words, stateIndex) & valueMask;
   }
 
+  /** Waits on the calling thread, which is not main, until the thread has said something. */
+  awaitStart(): void {
+    for (;;) {
+      const word = Atomics.load(this.#words, stateIndex);
+      if ((word & valueMask) !== ThreadState.starting) return;
+      Atomics.wait(this.#words, stateIndex, word);
+    }
+  }
+
   /** Last words take the thread's id back: the kernel may give it to a thread that no kick is meant for. */
   say(state: number): void {
     if (state === ThreadState.gone || state === ThreadState.failed) this.threadId = 0;

@@ -111,6 +111,13 @@ export class CpuidTable {
     return new KvmCpuidEntry2(this.#block.view, KvmCpuid2.size + index * KvmCpuidEntry2.size);
   }
 
+  /** Copies a leaf over another. */
+  move(from: number, to: number): void {
+    const [start, size] = [KvmCpuid2.size, KvmCpuidEntry2.size];
+    const at = start + from * size;
+    this.#block.bytes.copyWithin(start + to * size, at, at + size);
+  }
+
   /** What this KVM can offer a guest. */
   static supported(kvm: number): CpuidTable {
     for (let capacity = 128; ; capacity *= 2) {

@@ -85,15 +85,16 @@ export function cpuidFor(supported: CpuidTable, index: number, options: CpuidOpt
   const table = supported.copy(16);
   const id = apicId(index, options.topology);
   const amd = isAmd(supported);
+  const shifts = apicIdShifts(options.topology);
   let kept = 0;
   let maxLeaf = 0;
   for (let i = 0; i < table.length; i++) {
     const entry = table.entry(i);
     if (topologyLeaves.includes(entry.function)) continue;
+    if (kept !== i) table.move(i, kept);
     const to = table.entry(kept++);
-    if (kept - 1 !== i) copyEntry(entry, to);
     if (to.function === 0) maxLeaf = to.eax;
-    adjust(to, id, options, amd);
+    adjust(to, id, options, shifts, amd);
   }
   table.length = kept;
   for (const leaf of topologyLeaves) if (leaf <= maxLeaf) addTopology(table, leaf, id, options);
@@ -102,16 +103,15 @@ export function cpuidFor(supported: CpuidTable, index: number, options: CpuidOpt
 
 type Entry = ReturnType<CpuidTable["entry"]>;
 
-function copyEntry(from: Entry, to: Entry): void {
-  for (const name of ["function", "index", "flags", "eax", "ebx", "ecx", "edx"] as const) {
-    to[name] = from[name];
-  }
-}
-
-function adjust(entry: Entry, id: number, options: CpuidOptions, amd: boolean): void {
+function adjust(
+  entry: Entry,
+  id: number,
+  options: CpuidOptions,
+  shifts: ReturnType<typeof apicIdShifts>,
+  amd: boolean,
+): void {
   const { topology } = options;
   const perPackage = topology.threads * topology.cores * topology.dies;
-  const shifts = apicIdShifts(topology);
   const leaf = entry.function;
   if (leaf === 1) {
     // bits 23:16, ids of the package's processors: 255 stands for 256 too, being rounded up to a power of two

@@ -35,6 +35,7 @@ export function runIoThread(spec: MachineSpec, index: number): void {
   try {
     nameThread(`io${index}`);
     control.threadId = threadId();
+    new ThreadControl(spec.control, ThreadNumber.vcpu(0)).awaitStart(); // it resets the devices
     const worker = new IoThread(spec, control, events, index);
     worker.run();
     control.say(ThreadState.gone);

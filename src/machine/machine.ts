@@ -58,7 +58,8 @@ export class Machine {
   readonly #vm: VirtualMachine;
   /** What guest memory is made of, where that is files. */
   readonly #files: readonly MemoryFile[];
-  readonly #board: Board;
+  readonly #spec: MachineSpec;
+  #built: Board | undefined;
   readonly #consoles = new Consoles(this.#owned);
   /** As it was asked for, with the consoles that were chosen. */
   readonly config: BootConfig;
@@ -123,10 +124,9 @@ export class Machine {
         pvpanicSlot: config.pvpanic ? freeSlot("--pvpanic", virtio) : undefined,
         meter,
       };
+      this.#spec = spec;
       this.#events = new EventRing(spec.events, ThreadNumber.main);
-      this.#board = buildBoard(spec, this.#events);
-      this.#board.reset();
-      this.#threads.assign(spec);
+      this.#threads.assign(spec); // vCPU 0 resets the devices
 
       this.#plan = {
         entry: config.payload.kernel_entry,
@@ -146,6 +146,12 @@ export class Machine {
 
   get state(): MachineState {
     return this.#state;
+  }
+
+  /** Main's own view of the board is not needed on the way to the first KVM_RUN. */
+  get #board(): Board {
+    this.#built ??= buildBoard(this.#spec, this.#events);
+    return this.#built;
   }
 
   /** Lets the vCPUs in. */
@@ -198,6 +204,7 @@ export class Machine {
       this.#vm.reset();
       if (this.kernel.choice) this.kernel = openKernelFiles(this.config);
       this.#load();
+      this.#board.expectFirstEntry();
       this.#threads.runVcpus();
       this.#state = "running";
     });
@@ -290,7 +297,6 @@ export class Machine {
     if (choice) this.kernel.close(); // a reset reads the disk anew: the guest may have a new kernel
     for (const note of boot.notes) this.listener.onNote(note);
     applyBootState(this.#vm.vcpus[0]!, boot);
-    this.#board.expectFirstEntry();
   }
 
   #step<T>(run: () => Promise<T>): Promise<T> {

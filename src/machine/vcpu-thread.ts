@@ -23,7 +23,10 @@ import { ExitMeter } from "./exit-meter.ts";
 import { ExitServer } from "./exits.ts";
 import type { MachineSpec } from "./spec.ts";
 
-/** Runs vCPU `index` until it is asked to leave. Errors end in the event ring, never in an exception. */
+/**
+ * Runs vCPU `index` until it is asked to leave; the first one puts the devices into their power-on state before it says
+ * anything. Errors end in the event ring, never in an exception.
+ */
 export function runVcpuThread(spec: MachineSpec, index: number): void {
   const control = new ThreadControl(spec.control, index);
   const events = new EventRing(spec.events, index);
@@ -32,11 +35,16 @@ export function runVcpuThread(spec: MachineSpec, index: number): void {
     const formerMask = blockKick();
     control.threadId = threadId();
     const vcpu = spec.vcpuFds[index]!;
+    const board = buildBoard(spec, events);
+    if (index === 0) {
+      board.reset();
+      board.expectFirstEntry();
+    }
     const page = mmap(0, spec.runPageBytes, Prot.read | Prot.write, MapFlag.shared, vcpu);
     const exits = new ExitServer(
       windowOn(page, spec.runPageBytes),
       vcpu,
-      buildBoard(spec, events),
+      board,
       events,
       index,
       spec.syncRegs,
