@@ -15,7 +15,9 @@ export type Task =
   /** Emits events of kind `source`: a counts up, the text repeats it. */
   | { do: "emit"; buffer: SharedArrayBuffer; source: number; times: number; patient: boolean }
   /** Parks and runs as asked, sleeping on word 0 of `bell`; counts in word 1 the times that it ran. */
-  | { do: "obey"; buffer: SharedArrayBuffer; bell: SharedArrayBuffer };
+  | { do: "obey"; buffer: SharedArrayBuffer; bell: SharedArrayBuffer }
+  /** Waits for thread 0's first word; word 0 of `bell` is 1 before that, word 1 the state that it then has. */
+  | { do: "await"; buffer: SharedArrayBuffer; bell: SharedArrayBuffer };
 
 const task = workerData as Task;
 switch (task.do) {
@@ -55,6 +57,15 @@ switch (task.do) {
   case "obey":
     obey(new ThreadControl(task.buffer, 0), new Int32Array(task.bell));
     break;
+  case "await": {
+    const first = new ThreadControl(task.buffer, 0);
+    const bell = new Int32Array(task.bell);
+    Atomics.store(bell, 0, 1);
+    Atomics.notify(bell, 0);
+    first.awaitStart();
+    Atomics.store(bell, 1, first.state);
+    break;
+  }
 }
 parentPort!.postMessage("done");
 

@@ -136,3 +136,19 @@ test("a real thread that is told to run and park in quick turns is out whenever 
   expect(await main.reaches([gone], patienceMs)).toBe(gone);
   expect(main.threadId).toBe(0);
 });
+
+test("who waits for a thread's start goes on when that has said its first word, and not before", async () => {
+  const buffer = new SharedArrayBuffer(ThreadControl.bytesFor(1));
+  const bell = new Int32Array(new SharedArrayBuffer(64));
+  const first = new ThreadControl(buffer, 0);
+  const waiting = hammer({ do: "await", buffer, bell: bell.buffer as SharedArrayBuffer });
+  await Atomics.waitAsync(bell, 0, 0).value;
+  await hammer({ do: "count", buffer: new SharedArrayBuffer(128), times: 1 }); // time to go on, if it did not wait
+
+  first.say(running);
+  await waiting;
+  expect(Atomics.load(bell, 1)).toBe(running);
+
+  await hammer({ do: "await", buffer, bell: bell.buffer as SharedArrayBuffer });
+  expect(Atomics.load(bell, 1)).toBe(running);
+});
