@@ -4,10 +4,9 @@
  */
 
 import { EventRing, type MachineEvent } from "../bus/event-ring.ts";
-import { EventKind, LogLevel } from "../bus/events.ts";
+import { EventKind } from "../bus/events.ts";
 import { AcpiEvent } from "../devices/legacy/event-device.ts";
 import type { Watchdog } from "../devices/legacy/watchdog.ts";
-import { monotonicNs } from "../ffi/clock.ts";
 import { createTimerfd } from "../ffi/epoll.ts";
 import { createEventfd } from "../ffi/eventfd.ts";
 import { continueClock, readClock, signalMsi } from "../ffi/kvm.ts";
@@ -20,6 +19,7 @@ import { withConsole } from "./disk-boot/cmdline.ts";
 import { type KernelFiles, openKernelFiles, tell } from "./disk-boot/kernel-files.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { openHostKvm } from "./kvm-host.ts";
+import { lostEvents } from "./lost-events.ts";
 import { filesOf, type MemoryFile, withReason } from "./memory-files.ts";
 import { Owned } from "./owned.ts";
 import { quiesce } from "./quiesce.ts";
@@ -326,11 +326,4 @@ export class Machine {
     if (this.#state === "stopped") return;
     new EventRing(this.#events.buffer, thread).emit(EventKind.threadFailed, 0, 0, why);
   }
-}
-
-/** The ring was full for so many: the main thread was too slow for the machine. */
-function lostEvents(count: number): MachineEvent {
-  const text = `${count} events were lost`;
-  const { main: source } = ThreadNumber;
-  return { kind: EventKind.log, source, timeNs: monotonicNs(), a: LogLevel.warn, b: 0, text };
 }

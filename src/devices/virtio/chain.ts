@@ -82,9 +82,9 @@ export class Chain {
   }
 
   /**
-   * Appends the segments of a table of `count` descriptors at byte `base` of a window, from descriptor `first` on. Where
-   * an indirect one lies, at which it stops, comes back; -1 at the end of the chain. Throws GuestFault when a segment is
-   * not RAM, out of order, or too much, and when the chain does not end. Empty segments are dropped.
+   * Appends the segments of a table of `count` descriptors at byte `base` of a window, from descriptor `first` on.
+   * Where an indirect one lies, at which it stops, comes back; -1 at the end of the chain. Throws GuestFault when a
+   * segment is not RAM, out of order, or too much, and when the chain does not end. Empty segments are dropped.
    */
   take(table: DataView, base: number, count: number, first: number): number {
     const { windows, addresses, ints, doubles, counts, sums } = this;
