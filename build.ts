@@ -2,9 +2,10 @@
  * The one build: src/main.ts and every worker of src/workers.ts become dist/chv, a single
  * executable that needs nothing beside it but glibc.
  *
- * Bytecode halves the start-up, and a CommonJS bundle's is loaded as it is needed: an ES module's whole before its first
- * statement (5 ms of 12). Neither top-level await nor an `import.meta` of its own is left to it. Names are kept, so that
- * a stack trace of chv's own fault can be read. The binary never looks at a .env or
+ * Bytecode halves the start-up; it needs ES modules (top-level await, `import.meta`). It is loaded whole before a
+ * module's first statement, so the bundle is split: what is imported or required only where it is needed (commands, the
+ * API, devices) is in files of its own, and what several threads run is there once. Names are kept, so that a stack
+ * trace of chv's own fault can be read. The binary never looks at a .env or
  * bunfig.toml of the folder it is started in.
  */
 
@@ -23,9 +24,6 @@ import * as workers from "./src/workers.ts";
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const output = here("dist/chv");
-
-/** Where the entry is in the executable: the workers' URLs are beside it. */
-const entryInside = "file:///$bunfs/root/main";
 
 /** The entry and one more entry point per worker URL; src/ is their common root. */
 function entryPoints(): string[] {
@@ -49,8 +47,8 @@ async function build(): Promise<void> {
     await Bun.build({
       entrypoints: entryPoints(),
       target: "bun",
-      format: "cjs",
-      define: { "import.meta.url": JSON.stringify(entryInside) },
+      format: "esm",
+      splitting: true,
       bytecode: true,
       sourcemap: "linked", // log lines and stack traces name the source
       minify: { whitespace: true, syntax: true, identifiers: false },

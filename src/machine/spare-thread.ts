@@ -1,6 +1,6 @@
 /**
  * A vCPU's thread and the API's, started before it is known what for: loading their code takes as long as reading the
- * command line and setting the machine up, and goes on beside it. `src/main.ts` imports this file first.
+ * command line and setting the machine up, and goes on beside it. `src/main.ts` imports this file before all else.
  */
 import { apiWorkerUrl, vcpuWorkerUrl } from "../workers.ts";
 
