@@ -18,12 +18,16 @@ import { Signal, SignalPipe } from "../ffi/signal-pipe.ts";
 import { log } from "../log.ts";
 import { LoneChores } from "./lone-chores.ts";
 import { Owned } from "./owned.ts";
+import { PollWindow } from "./poll-window.ts";
 import { createBackend } from "./virtio/backends.ts";
 import { counterCount, type VirtioDevice } from "./virtio/spec.ts";
 import { Watcher } from "./watcher.ts";
 
 /** Windows on guest RAM keep the collector from running by itself: it is run after so many wake-ups (0.16 ms). */
 const roundsPerCollection = 65_536;
+/** Looks at the queues between two looks at the clock, and at the descriptors. */
+const looksPerClock = 16;
+const looksPerTurn = 1024;
 /** How long requests in flight may hold up the end. */
 const patienceNs = 5e9;
 const highUnit = 2n ** 32n;
@@ -43,10 +47,18 @@ export function serveDevice(device: VirtioDevice, listenFd: number, ready: () =>
 }
 
 class BackendProcess implements DeviceHome {
+  readonly polls = true;
   readonly #epoll = new EpollSet();
   readonly #watcher = new Watcher(this.#epoll, 0);
   readonly #signals = new SignalPipe(Object.keys(exitCodes).map(Number));
+  readonly #served: VhostUserDevice;
   readonly #server: VhostUserServer;
+  readonly #window = new PollWindow();
+  /** When there was last something to do. */
+  #idleNs = 0;
+  #looks = 0;
+  /** The signal that ends the process; 0 while none has come. */
+  #signal = 0;
   readonly #owned = new Owned();
 
   constructor(
@@ -56,25 +68,25 @@ class BackendProcess implements DeviceHome {
     const config = new Uint8Array(new SharedArrayBuffer(device.config.length));
     const counters = new Float64Array(new SharedArrayBuffer(counterCount * 8));
     const spec = { ...device, kickFds: [] };
-    const served = new VhostUserDevice(
+    this.#served = new VhostUserDevice(
       modelOf(device),
       { config, create: (host) => createBackend(host, { spec, config, counters }) },
       this,
     );
-    this.#server = new VhostUserServer(listenFd, served);
+    this.#server = new VhostUserServer(listenFd, this.#served);
   }
 
   run(): number {
-    let signal = 0;
     this.watch(this.#signals.fd, Epoll.in, () => {
-      signal = this.#signals.take();
+      this.#signal = this.#signals.take();
     });
-    for (let round = 1; signal === 0; round++) {
+    for (let round = 1; this.#signal === 0; round++) {
       if (round % roundsPerCollection === 0) Bun.gc(true);
-      this.#turn(-1);
+      this.#poll();
+      if (this.#served.sleep()) this.#sleep();
     }
     this.#end();
-    return exitCodes[signal] ?? ExitCode.ok;
+    return exitCodes[this.#signal] ?? ExitCode.ok;
   }
 
   watch(fd: number, events: number, ready: (events: number) => void): void {
@@ -95,6 +107,27 @@ class BackendProcess implements DeviceHome {
 
   warn(text: string): void {
     log.warn(text);
+  }
+
+  /** Looks for work, until there has been none for a while; descriptors have their turn in between. */
+  #poll(): void {
+    const { ns } = this.#window;
+    this.#idleNs = monotonicNs();
+    for (let idle = 1; ; idle++) {
+      if (this.#served.poll()) idle = 0;
+      this.#looks = (this.#looks + 1) % looksPerTurn;
+      if (this.#looks === 0) this.#turn(0);
+      if (ns === 0 || this.#signal !== 0) return;
+      if (idle % looksPerClock !== 0) continue;
+      const now = monotonicNs();
+      if (idle === 0) this.#idleNs = now;
+      else if (now - this.#idleNs > ns) return;
+    }
+  }
+
+  #sleep(): void {
+    this.#turn(-1);
+    this.#window.idled(monotonicNs() - this.#idleNs);
   }
 
   #turn(timeoutMs: number): void {

@@ -33,6 +33,8 @@ export interface DeviceModel {
 
 /** What a process of its own does for the device. */
 export interface DeviceHome {
+  /** It calls `poll` and `sleep`. */
+  readonly polls?: boolean;
   watch(fd: number, events: number, ready: (events: number) => void): void;
   unwatch(fd: number): void;
   chores(): Chores;
@@ -100,6 +102,34 @@ export class VhostUserDevice implements BackendHost {
     if (!windows || this.flags[stopping] === 1) return;
     for (const ring of this.rings) {
       if (ring.wanted && ring.queue === undefined) this.start(ring);
+    }
+  }
+
+  get polls(): boolean {
+    return this.home.polls === true;
+  }
+
+  /** Looks for what drivers have offered: whether there was something. */
+  poll(): boolean {
+    const { backend, flags } = this;
+    if (flags[live] === 0 || flags[broken] === 1 || !backend.poll) return false;
+    try {
+      return backend.poll();
+    } catch (error) {
+      this.contain(error);
+      return true;
+    }
+  }
+
+  /** Drivers are to kick from now on; false when there is something to do already. */
+  sleep(): boolean {
+    const { backend, flags } = this;
+    if (flags[live] === 0 || flags[broken] === 1 || !backend.sleep) return true;
+    try {
+      return backend.sleep();
+    } catch (error) {
+      this.contain(error);
+      return true;
     }
   }
 

@@ -7,6 +7,8 @@ import type { Virtqueue } from "./queue.ts";
 
 /** What a backend's host does for it. */
 export interface BackendHost {
+  /** The host looks for work by `poll` for a while, and calls `sleep` before it does. */
+  readonly polls?: boolean;
   /** Calls `ready(events)` on the worker when a descriptor has one of epoll's `events`. Level-triggered. */
   watch(fd: number, events: number, ready: (events: number) => void): void;
   unwatch(fd: number): void;
@@ -47,6 +49,13 @@ export interface Backend {
   start(queues: readonly (Virtqueue | undefined)[], features: bigint, resumed?: boolean): void;
   /** The driver has something in queue `index`. Never blocks. */
   kicked(index: number): void;
+  /**
+   * For hosts that poll, in place of the kicks that drivers then need not give: does what there is to do; whether there
+   * was something. Throws GuestFault.
+   */
+  poll?(): boolean;
+  /** The host is about to sleep: kicks are asked for. False when there is something to do already. Throws GuestFault. */
+  sleep?(): boolean;
   /**
    * Stands still, also when `start` failed: nothing in flight may touch guest memory afterwards. True when that is so
    * already; false when requests are in flight, and `quiet` is called when the last one has ended. The queues are gone

@@ -5,6 +5,7 @@
  */
 import type { DiskImage } from "../images/disk-image.ts";
 import type { Transfers } from "../images/transfers.ts";
+import type { BackendHost } from "./backend.ts";
 import {
   BlockCounter,
   BlockRequest,
@@ -37,6 +38,7 @@ const refused = -1;
 
 /** What all queues of a device have in common. */
 export interface BlockParts {
+  readonly host: Pick<BackendHost, "polls">;
   readonly spec: BlockSpec;
   readonly image: DiskImage;
   readonly transfers: Transfers;
@@ -88,6 +90,11 @@ export class BlockQueue {
     return this.state[freeCount]! < this.depth;
   }
 
+  /** There are chains left. */
+  get waits(): boolean {
+    return this.state[waiting] === 1;
+  }
+
   /** There are chains left, and slots for them; the limits may say otherwise. */
   get canGoOn(): boolean {
     return this.state[waiting] === 1 && this.state[freeCount]! > 0;
@@ -111,7 +118,8 @@ export class BlockQueue {
       }
       parts.image.turn();
       queue.flush();
-      if (head < 0 && queue.armKick()) return;
+      // a host that polls asks for kicks when it stops doing so
+      if (head < 0 && (parts.host.polls === true || queue.armKick())) return;
       state[waiting] = 1;
       if (begun === refused) {
         queue.putBack(1);

@@ -30,8 +30,8 @@ import { SectorGuard } from "./sector-guard.ts";
 
 const epollIn = 1;
 /** Flags of the backend: what the driver accepted, and where it stands. */
-const [wceChosen, alwaysDurable, discardChosen, zeroesChosen, stopping, warned] = [
-  0, 1, 2, 3, 4, 5,
+const [wceChosen, alwaysDurable, discardChosen, zeroesChosen, stopping, warned, turnOver] = [
+  0, 1, 2, 3, 4, 5, 6,
 ];
 
 /**
@@ -61,10 +61,12 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
   private readonly nextTurn = createEventfd();
   /** By number; those that are not served here, or that the driver has not enabled, are not there. */
   private readonly queues: (BlockQueue | undefined)[] = [];
-  private readonly flags = new Uint8Array(6);
+  private readonly flags = new Uint8Array(7);
   /** One number: sectors that the disk has, as far as this worker knows. It may have grown since. */
   private readonly sectors = new Float64Array(1);
   private readonly depth: number;
+  /** How many requests have ended. */
+  private readonly endings = new Uint32Array(1);
   /** Who waits for the requests in hand to end, of all queues or of one. */
   private readonly quiet: (() => void)[] = [];
   private readonly leaving: { readonly index: number; readonly quiet: () => void }[] = [];
@@ -137,6 +139,39 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     }
   }
 
+  poll(): boolean {
+    const { flags, endings, queues } = this;
+    const before = endings[0];
+    let found = false;
+    try {
+      this.image.turn();
+      const goesOn = endings[0] !== before || flags[turnOver] === 1;
+      flags[turnOver] = 0;
+      found = goesOn;
+      for (let index = 0; index < queues.length; index++) {
+        if (!this.works(index)) continue;
+        const queue = queues[index]!;
+        if (queue.waits ? !goesOn || !queue.canGoOn : !queue.queue.pending) continue;
+        found = true;
+        queue.work();
+      }
+    } finally {
+      if (found) this.settle();
+    }
+    return found;
+  }
+
+  sleep(): boolean {
+    const { queues } = this;
+    if (this.flags[turnOver] === 1) return false;
+    for (let index = 0; index < queues.length; index++) {
+      // a queue that waits is gone on with when what it waits for is there
+      if (!this.works(index) || queues[index]!.waits) continue;
+      if (!queues[index]!.queue.armKick()) return false;
+    }
+    return true;
+  }
+
   stop(quiet: () => void): boolean {
     this.flags[stopping] = 1;
     this.leaving.length = 0;
@@ -162,6 +197,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
       this.flags[warned] = 1;
       tellFailure(this.host, `the image gives I/O errors; the first is ${errnoName(error)}`);
     }
+    this.endings[0]!++;
     const queue = this.queues[this.numbers[Math.floor(slot / this.depth)]!]!;
     queue.finish(slot, error === 0 ? BlockStatus.OK : BlockStatus.IOERR);
   }
@@ -171,7 +207,8 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
   }
 
   again(): void {
-    signalEventfd(this.nextTurn);
+    if (this.host.polls) this.flags[turnOver] = 1;
+    else signalEventfd(this.nextTurn);
   }
 
   get durable(): boolean {

@@ -192,6 +192,11 @@ export class Virtqueue {
     return this.state[broken] !== 0 || (next === this.state[availSeen] && !this.look());
   }
 
+  /** The driver has offered something that was not taken yet: a look, without asking for a kick. */
+  get pending(): boolean {
+    return Atomics.load(this.avail, indexAt) !== this.state[availNext];
+  }
+
   private headAt(index: number): number {
     return Atomics.load(this.avail, entriesAt + (index & (this.size - 1)));
   }
