@@ -76,7 +76,8 @@ function encodeLength(value: number): Term {
 /** `opcode`, a PkgLength that counts itself and the parts but not the opcode, and the parts. */
 export function packaged(opcode: Term, ...parts: readonly (number | Uint8Array)[]): Term {
   const body = join(...parts);
-  let lengthBytes = 1;
+  if (body.length < 0x3f) return join(opcode, body.length + 1, body);
+  let lengthBytes = 2;
   while (encodeLength(body.length + lengthBytes).length !== lengthBytes) lengthBytes++;
   return join(opcode, encodeLength(body.length + lengthBytes), body);
 }
@@ -123,17 +124,25 @@ export function integer(value: number | bigint): Term {
   if (value < 0 || value > 0xffff_ffff_ffff_ffffn) {
     throw new RangeError(`AML: ${value} is not an unsigned 64-bit integer`);
   }
-  if (value <= 1) return join(Number(value));
-  if (value <= 0xff) return join(0x0a, Number(value));
-  if (value <= 0xffff) return join(0x0b, littleEndian(value, 2));
-  if (value <= 0xffff_ffff) return join(0x0c, littleEndian(value, 4));
+  if (value <= 0xffff_ffff) return shortInteger(Number(value));
   if (value === 0xffff_ffff_ffff_ffffn) return join(0xff);
   return join(0x0e, littleEndian(value, 8));
 }
 
+/** Of at most 32 bits. Nearly all are, and there are hundreds on the way to a guest's start. */
+function shortInteger(value: number): Term {
+  if (value <= 1) return Uint8Array.of(value);
+  if (value <= 0xff) return Uint8Array.of(0x0a, value);
+  if (value <= 0xffff) return Uint8Array.of(0x0b, value, value >>> 8);
+  return Uint8Array.of(0x0c, value, value >>> 8, value >>> 16, value >>> 24);
+}
+
 /** Terms as they are, numbers as integer constants. */
-export const operand = (value: Operand): Term =>
-  value instanceof Uint8Array ? value : integer(value);
+export function operand(value: Operand): Term {
+  if (value instanceof Uint8Array) return value;
+  const isShort = typeof value === "number" && value >>> 0 === value;
+  return isShort ? shortInteger(value) : integer(value);
+}
 
 /** A string constant: ASCII, without NUL. */
 export const text = (value: string): Term => join(0x0d, ascii(value), 0x00);

@@ -1,9 +1,9 @@
 /** What cloud-init finds at its first start: files of the user's, and short forms for what most want. */
 import * as v from "valibot";
-import { field, path, pattern, text } from "./field.ts";
+import { later, path, pattern, text } from "./field.ts";
 
-export const CloudInitConfig = field(
-  v.object({
+export const CloudInitConfig = later(
+  () => ({
     user_data: v.optional(
       path("User data: cloud-config, a script, or another form", { key: "user-data" }),
     ),

@@ -3,7 +3,18 @@
  * of early 2020.
  */
 import * as v from "valibot";
-import { choice, count, field, name, onOff, path, pattern, type Spelling, size } from "./field.ts";
+import {
+  choice,
+  count,
+  field,
+  later,
+  name,
+  onOff,
+  path,
+  pattern,
+  type Spelling,
+  size,
+} from "./field.ts";
 
 const id = v.optional(name("Name of the device; made up if not given", { hint: "NAME" }));
 const iommu = v.optional(onOff("Behind the virtual IOMMU"), false);
@@ -53,8 +64,8 @@ const portName = pattern(
   { hint: "NAME" },
 );
 
-export const PortConfig = field(
-  v.object({
+export const PortConfig = later(
+  () => ({
     name: portName,
     console: v.optional(onOff("It is a console of the guest (hvc1, …)"), false),
     mode: choice(
@@ -100,8 +111,8 @@ const rateLimiter = v.optional(
   ),
 );
 
-export const DiskConfig = field(
-  v.object({
+export const DiskConfig = later(
+  () => ({
     path: v.optional(path("Disk image or block device")),
     readonly: v.optional(onOff("The guest cannot write"), false),
     direct: v.optional(onOff("Around the host's page cache (O_DIRECT)"), false),
@@ -131,8 +142,8 @@ export const DiskConfig = field(
   { option: "disk" },
 );
 
-export const NetConfig = field(
-  v.object({
+export const NetConfig = later(
+  () => ({
     tap: v.optional(name("Tap interface; made if there is none", { hint: "NAME" })),
     ip: v.optional(ipv4("Address of a tap that is made"), "192.168.249.1"),
     mask: v.optional(ipv4("Its mask"), "255.255.255.0"),
@@ -170,8 +181,8 @@ export const RngConfig = field(
   "Entropy device",
 );
 
-export const PmemConfig = field(
-  v.object({
+export const PmemConfig = later(
+  () => ({
     file: path("Backing file; a folder gives memory that is dropped at the end"),
     size: v.optional(size("Size; the file's if not given")),
     mergeable: v.optional(onOff("Let the host merge equal pages (KSM)"), false),
@@ -183,8 +194,8 @@ export const PmemConfig = field(
   "Persistent memory",
 );
 
-export const FsConfig = field(
-  v.object({
+export const FsConfig = later(
+  () => ({
     tag: name("Tag that the guest mounts", { hint: "NAME" }),
     socket: path("Socket of virtiofsd", { aliases: ["sock"] }),
     num_queues: queues("Request queues", 1),
@@ -197,8 +208,8 @@ export const FsConfig = field(
   "Shared file system",
 );
 
-export const VsockConfig = field(
-  v.object({
+export const VsockConfig = later(
+  () => ({
     cid: count("Context id of the guest", { min: 3, max: 2 ** 32 - 2 }),
     socket: path("Unix socket of the host's side", { aliases: ["sock"] }),
     iommu,
@@ -208,8 +219,8 @@ export const VsockConfig = field(
   "Socket device",
 );
 
-export const BalloonConfig = field(
-  v.object({
+export const BalloonConfig = later(
+  () => ({
     size: v.optional(size("RAM taken back from the guest"), 0),
     deflate_on_oom: v.optional(onOff("Give it back when the guest has none left"), false),
     free_page_reporting: v.optional(onOff("The guest reports free pages"), false),
@@ -219,8 +230,8 @@ export const BalloonConfig = field(
   { bare: "size" },
 );
 
-export const DeviceConfig = field(
-  v.object({
+export const DeviceConfig = later(
+  () => ({
     path: path("Device in sysfs"),
     iommu,
     id,
@@ -230,8 +241,8 @@ export const DeviceConfig = field(
   { option: "device" },
 );
 
-export const PlatformConfig = field(
-  v.object({
+export const PlatformConfig = later(
+  () => ({
     virtio: v.optional(choice(["pci", "mmio"], "Transport of the virtio devices"), "pci"),
     num_pci_segments: v.optional(count("PCI segments", { min: 1, max: 16 }), 1),
     iommu_segments: v.optional(

@@ -114,6 +114,22 @@ export const choice = <const O extends readonly string[]>(
   spelling: Spelling = {},
 ) => v.pipe(v.picklist(options), v.description(description), v.metadata(spelling));
 
+/**
+ * An object whose fields are made when they are first looked at: a start without the option does not pay for them.
+ */
+export const later = <const E extends v.ObjectEntries>(
+  make: () => E,
+  description: string,
+  spelling: Spelling = {},
+) => {
+  let made: E | undefined;
+  const object = v.object({} as E);
+  const schema = v.pipe(object, v.description(description), v.metadata(spelling));
+  const entries = { get: () => (made ??= make()), enumerable: true };
+  for (const one of [object, schema]) Object.defineProperty(one, "entries", entries);
+  return schema;
+};
+
 /** An object of which exactly one of two fields is given. */
 export const either = <S extends v.GenericSchema<Record<string, unknown>>>(
   schema: S,

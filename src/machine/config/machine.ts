@@ -1,6 +1,6 @@
 /** What to run and on what: kernel, processors, memory. JSON names are Cloud Hypervisor's. */
 import * as v from "valibot";
-import { choice, count, field, name, onOff, path, size, text } from "./field.ts";
+import { choice, count, field, later, name, onOff, path, size, text } from "./field.ts";
 
 const GiB = 2 ** 30;
 const MiB = 2 ** 20;
@@ -45,8 +45,8 @@ export const PayloadConfig = field(
   { inline: true },
 );
 
-export const TopologyConfig = field(
-  v.object({
+export const TopologyConfig = later(
+  () => ({
     threads_per_core: count("Threads of a core", { min: 1, max: maxVcpus }),
     cores_per_die: count("Cores of a die", { min: 1, max: maxVcpus }),
     dies_per_package: count("Dies of a package", { min: 1, max: maxVcpus }),
@@ -84,8 +84,8 @@ export const CpusConfig = field(
   { bare: "boot_vcpus" },
 );
 
-const MemoryZone = field(
-  v.object({
+const MemoryZone = later(
+  () => ({
     id: name("Name of the zone"),
     size: v.optional(size("Its RAM"), 0),
     file: v.optional(path("That RAM in a file")),
