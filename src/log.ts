@@ -10,6 +10,7 @@
  * process.
  */
 import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { callSite } from "./bus/call-site.ts";
 import { LogLevel } from "./bus/events.ts";
 import { ConfigError } from "./exit-codes.ts";
 
@@ -165,19 +166,6 @@ const control = /[\u0000-\u001f\u007f-\u009f]/g;
 
 const printable = (text: string) =>
   text.replace(control, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
-
-/**
- * File and line of a frame of a stack: `depth` 1 is where the stack was taken, 3 the caller of a
- * method of the logger. A path is given from `src/` on; in a binary without source maps it is the
- * binary's own name.
- */
-export function callSite(stack: string, depth: number): { file: string; line: number } {
-  const frame = stack.split("\n")[depth] ?? "";
-  const [, path = "chv", line = "0"] = /([^\s()]+):(\d+):\d+\)?$/.exec(frame) ?? [];
-  const inSource = path.lastIndexOf("src/");
-  const file = inSource < 0 ? path.slice(path.lastIndexOf("/") + 1) : path.slice(inSource);
-  return { file, line: Number(line) };
-}
 
 /** The level that so many `-v` ask for: none warnings, three and more everything. */
 export function levelOf(verbosity: number): Level {

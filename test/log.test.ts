@@ -2,9 +2,10 @@ import { afterEach, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { callSite } from "../src/bus/call-site.ts";
 import { LogLevel } from "../src/bus/events.ts";
 import { ConfigError } from "../src/exit-codes.ts";
-import { callSite, formatRecord, Logger, levelOf } from "../src/log.ts";
+import { formatRecord, Logger, levelOf } from "../src/log.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-log-"));
 const logger = new Logger();

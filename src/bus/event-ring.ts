@@ -4,6 +4,7 @@
  */
 import { monotonicNs } from "../ffi/clock.ts";
 import { addr, bytes, f64, struct, u16, u32 } from "../ffi/struct.ts";
+import { callSite } from "./call-site.ts";
 import type { EventSink } from "./device.ts";
 import { EventKind } from "./events.ts";
 import { Lock } from "./lock.ts";
@@ -40,6 +41,8 @@ export interface MachineEvent {
   readonly a: number;
   readonly b: number;
   readonly text: string;
+  /** Of a line for the log: where in the source it was written, "src/machine/x.ts:12:1". */
+  readonly place?: string;
 }
 
 export class EventRing implements EventSink {
@@ -83,6 +86,16 @@ export class EventRing implements EventSink {
     Atomics.notify(this.#header, writtenIndex);
   }
 
+  /** A line for the log of a thread that does not write it. Its place is of the frame `above` the caller of this. */
+  log(level: number, text: string, above = 0): void {
+    const { file, line } = callSite(new Error().stack ?? "", 2 + above);
+    const place = `${file}:${line}:1`; // as a frame of a stack has it
+    const most = eventTextBytes - encoder.encode(place).length;
+    const whole = encoder.encode(text);
+    const cut = decoder.decode(whole.subarray(0, wholeCharacters(whole, most)));
+    this.emit(EventKind.log, level, eventTextBytes - most, cut + place);
+  }
+
   /** The next event; undefined when there is none now. For the main thread alone. */
   take(): MachineEvent | undefined {
     const read = Atomics.load(this.#header, readIndex);
@@ -90,9 +103,12 @@ export class EventRing implements EventSink {
     const record = this.#record;
     record.at = headerBytes + ((read >>> 0) % capacity) * EventRecord.size;
     const { kind, source, timeNs, a, b, textLength } = record;
-    const text = textLength === 0 ? "" : decoder.decode(record.text.slice(0, textLength));
+    const ends = kind === EventKind.log ? textLength - b : textLength; // its place is behind it
+    const text = textLength === 0 ? "" : decoder.decode(record.text.slice(0, ends));
+    const place = ends === textLength ? "" : decoder.decode(record.text.slice(ends, textLength));
     Atomics.store(this.#header, readIndex, (read + 1) | 0);
-    return { kind, source, timeNs, a, b, text };
+    const event = { kind, source, timeNs, a, b, text };
+    return place === "" ? event : { ...event, b: 0, place };
   }
 
   /** How many events found no room since the last call. */
@@ -114,8 +130,14 @@ const decoder = new TextDecoder();
 function copyText(text: string, into: Uint8Array): number {
   // encodeInto refuses shared memory, so the text goes by way of a copy
   const encoded = encoder.encode(text);
-  let length = Math.min(encoded.length, eventTextBytes);
-  if (length < encoded.length) while ((encoded[length]! & 0xc0) === 0x80) length--; // whole characters
+  const length = wholeCharacters(encoded, eventTextBytes);
   into.set(encoded.subarray(0, length));
+  return length;
+}
+
+/** How many of the bytes of UTF-8, at most so many, are whole characters. */
+function wholeCharacters(encoded: Uint8Array, most: number): number {
+  let length = Math.min(encoded.length, most);
+  if (length < encoded.length) while ((encoded[length]! & 0xc0) === 0x80) length--;
   return length;
 }

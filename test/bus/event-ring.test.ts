@@ -1,8 +1,9 @@
 /** The event ring against a list, when it is full, and between real threads. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
+import { callSite } from "../../src/bus/call-site.ts";
 import { EventRecord, EventRing, eventTextBytes } from "../../src/bus/event-ring.ts";
-import { EventKind } from "../../src/bus/events.ts";
+import { EventKind, LogLevel } from "../../src/bus/events.ts";
 import { hammer } from "./threads.ts";
 
 const [writtenIndex, readIndex] = [1, 2];
@@ -37,6 +38,24 @@ test("an event comes out as it went in, with its source and time", () => {
   expect(second!.timeNs).toBeGreaterThanOrEqual(first!.timeNs);
   expect(before).toBeGreaterThan(0);
   expect(ring.take()).toBeUndefined();
+});
+
+function warn(ring: EventRing, text: string): void {
+  ring.log(LogLevel.error, text, 1);
+}
+
+test("a line for the log has its level, and where it was written", () => {
+  const ring = ringAt();
+  const { line } = callSite(new Error().stack ?? "", 1);
+  ring.log(LogLevel.warn, "größe");
+  warn(ring, `${"x".repeat(eventTextBytes - 1)}€`);
+
+  const [first, second] = takeAll(ring);
+
+  expect(first).toMatchObject({ kind: EventKind.log, a: LogLevel.warn, b: 0, text: "größe" });
+  expect(first!.place).toEndWith(`test.ts:${line + 1}:1`);
+  expect(second!.place).toEndWith(`test.ts:${line + 2}:1`);
+  expect(second!.text).toBe("x".repeat(eventTextBytes - second!.place!.length));
 });
 
 test("text that is too long is cut between two characters", () => {

@@ -162,7 +162,7 @@ export class ConsolePort implements FarEnd {
   };
 
   #warn(what: string): void {
-    this.events.emit(EventKind.log, LogLevel.warn, 0, `${this.spec.name}: ${what}`);
+    this.events.log(LogLevel.warn, `${this.spec.name}: ${what}`, 1);
   }
 
   /** One client at a time; the next waits in the socket's queue. */

@@ -245,7 +245,7 @@ export class VirtioDeviceHost implements BackendHost {
 
   warn(text: string): void {
     const { id } = this.plugged.spec;
-    this.events.emit(EventKind.log, LogLevel.warn, 0, `${id}: ${text}`);
+    this.events.log(LogLevel.warn, `${id}: ${text}`, 1);
   }
 
   failed(text: string): void {

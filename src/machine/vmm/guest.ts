@@ -2,6 +2,7 @@
  * A machine as the VMM sees it: what the guest and its threads do becomes events, log lines and calls of the VMM. One
  * for each boot, so that what a machine says late is never taken for its successor's word.
  */
+import { callSite } from "../../bus/call-site.ts";
 import type { MachineEvent } from "../../bus/event-ring.ts";
 import { EventKind, LogLevel, ResetSource } from "../../bus/events.ts";
 import { debugCodeRange, formatDebugCode } from "../../devices/legacy/debug-port.ts";
@@ -142,15 +143,17 @@ export class Guest {
     this.listener.wantsReset();
   }
 
-  /** A line of another thread; its level is the event's first number. */
+  /** A line of another thread; its level is the event's first number, its place this one where it has none. */
   #logFor(event: MachineEvent): void {
+    const { place, text } = event;
+    const { file, line } = callSite(place ?? new Error().stack ?? "", place === undefined ? 2 : 0);
     log.writeRecord({
       level: event.a as Level,
       thread: this.#thread(event),
       seconds: (event.timeNs - this.events.startNs) / 1e9,
-      file: "machine",
-      line: 0,
-      text: event.text,
+      file,
+      line,
+      text,
     });
   }
 
