@@ -1,6 +1,6 @@
 /**
- * How long to look for work before going to sleep. To sleep and be woken costs a processor about 10 us; so a thread that
- * would be woken sooner does better to look, and one that would sleep for longer does not.
+ * How long to look for work before going to sleep. To sleep and be woken costs a processor about 10 us; so a thread
+ * that would be woken sooner does better to look, and one that would sleep for longer does not.
  */
 
 /** The longest time, in ns. */

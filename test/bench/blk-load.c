@@ -151,7 +151,8 @@ static void connect_again(void) {
 /* Sleeps until the device calls. True when the back end is gone instead. */
 static bool wait_for_call(bool reconnect) {
   struct pollfd fds[2] = {{front.queues[0].call, POLLIN, 0}, {front.socket, POLLIN, 0}};
-  if (reconnect) poll(fds, 2, -1);
+  /* some back ends make the eventfd non-blocking, and a read alone would not sleep */
+  poll(fds, reconnect ? 2 : 1, -1);
   if (fds[1].revents) return true;
   eventfd_t count;
   eventfd_read(front.queues[0].call, &count);

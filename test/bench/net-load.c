@@ -19,6 +19,7 @@
 #include <linux/tcp.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -84,8 +85,11 @@ static void offer_receive(uint16_t head) {
 }
 
 static void call_wait(struct queue *queue) {
+  struct pollfd call = {queue->call, POLLIN, 0};
   eventfd_t count;
-  if (queue_arm(&front, queue)) eventfd_read(queue->call, &count);
+  if (!queue_arm(&front, queue)) return;
+  poll(&call, 1, -1); /* whether or not the eventfd blocks */
+  eventfd_read(queue->call, &count);
 }
 
 /* Sends for as long as `go_on` says; all frames are the same, in chains of one piece of at most 64 KiB and a header. */

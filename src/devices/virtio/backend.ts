@@ -54,7 +54,7 @@ export interface Backend {
    * was something. Throws GuestFault.
    */
   poll?(): boolean;
-  /** The host is about to sleep: kicks are asked for. False when there is something to do already. Throws GuestFault. */
+  /** Before sleep: kicks are asked for. False when there is something to do already. Throws GuestFault. */
   sleep?(): boolean;
   /**
    * Stands still, also when `start` failed: nothing in flight may touch guest memory afterwards. True when that is so
