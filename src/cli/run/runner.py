@@ -1,20 +1,27 @@
-# chv's runner: runs one command for the host, in the guest. It speaks on four named ports of a console device:
+# chv's runner: runs commands for the host, in the guest. It speaks on four named ports of a console device:
 # org.chv.run carries lines, org.chv.stdin, .stdout and .stderr the command's bytes and nothing else.
 #
 #   guest: hello 1              it is there (after each boot)
 #   guest: ready                the boot is over: cloud-init has done its work
-#   host:  {"argv": …}          the command, one line of JSON
+#   host:  {"argv": …}          the command, one line of JSON; with "more": true another may follow it
 #   guest: started PID
 #   host:  signal N             for the command's process group
 #   guest: exited STATUS OUT ERR, or killed SIGNAL OUT ERR; OUT and ERR: bytes put out
 #   host:  poweroff
 #
-# The end of the command's input is the end of org.chv.stdin. Python 3.5 is enough.
+# The end of the command's input is the end of org.chv.stdin. With "more" it is told, for this port stays open:
+#
+#   host:  input N              the command's input is N bytes; always said, after "exited" at the latest
+#   guest: ready                the input has come, and what the command did not read is dropped: the next one
+#
+# Python 3.5 is enough.
 import array
 import fcntl
 import json
 import os
 import pwd
+import queue
+import select
 import signal
 import subprocess
 import sys
@@ -112,12 +119,91 @@ class Pump(threading.Thread):
             quiet = quiet + 1 if self.idle and self.waiting() == 0 else 0
 
 
+class Input(threading.Thread):
+    """Hands the host's bytes to one command after the other; where each one's input ends is told apart."""
+
+    def __init__(self, source):
+        super().__init__(daemon=True)
+        self.source = source
+        self.changed = threading.Condition()
+        self.begin()
+        self.start()
+
+    def begin(self):
+        """Of a command that will start."""
+        with self.changed:
+            self.target, self.dropped, self.count, self.end = None, False, 0, None
+
+    def attach(self, target):
+        os.set_blocking(target.fileno(), False)
+        with self.changed:
+            self.target = target
+            self.look()
+            self.changed.notify_all()
+
+    def ends_at(self, count):
+        with self.changed:
+            self.end = count
+            self.look()
+
+    def finish(self):
+        """The command has ended: what it did not read is dropped, when it has come."""
+        with self.changed:
+            self.drop()
+            while self.end is None or self.count < self.end:
+                self.changed.wait()
+
+    def look(self):
+        if self.target and self.end is not None and self.count >= self.end:
+            self.drop()
+        self.changed.notify_all()
+
+    def drop(self):
+        if self.target:
+            self.target.close()
+        self.target, self.dropped = None, True
+        self.changed.notify_all()
+
+    def run(self):
+        while True:
+            data = os.read(self.source, 2 * PIECE)
+            if not data:
+                time.sleep(0.05)
+                continue
+            view = memoryview(data)
+            while view:
+                view = view[self.hand_on(view) :]
+            with self.changed:
+                self.count += len(data)
+                self.look()
+
+    def hand_on(self, view):
+        with self.changed:
+            while not self.target and not self.dropped:
+                self.changed.wait()
+            if self.dropped:
+                return len(view)
+            fd = self.target.fileno()
+            try:
+                return os.write(fd, view[:PIECE])
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.drop()
+                return len(view)
+        try:
+            select.select([], [fd], [], 0.05)
+        except OSError:
+            pass
+        return 0
+
+
 class Runner:
     def __init__(self):
         self.control = open_port("run", os.O_RDWR)
-        self.lines = self.read_lines()
         self.process = None
-        self.power_off = threading.Event()
+        self.input = None
+        self.jobs = queue.Queue()
         self.say("\nhello 1")
 
     def say(self, line):
@@ -142,28 +228,47 @@ class Runner:
 
     def run(self):
         self.wait_for_boot()
-        self.say("ready")
-        job = json.loads(next(self.lines))
         threading.Thread(target=self.listen, daemon=True).start()
-        out = open_port("stdout", os.O_WRONLY)
-        err = open_port("stderr", os.O_WRONLY)
+        self.say("ready")
+        out = err = None
+        while True:
+            job = self.jobs.get()
+            if job is None:
+                break
+            if out is None:
+                out = open_port("stdout", os.O_WRONLY)
+                err = open_port("stderr", os.O_WRONLY)
+            end = self.serve(job, out, err)
+            if job.get("sync"):
+                os.sync()
+            self.process = None
+            self.say(end)
+            if job.get("more"):
+                self.input.finish()
+                self.say("ready")
+        self.end_machine()
+
+    def serve(self, job, out, err):
+        """Runs a command to its end, and gives the line that says how it ended."""
         problem = self.start(job)
         if problem:
             status, text = problem
             data = encode("chv run: " + text + "\n")
             write_all(err, data)
-            self.end(job, "exited %d 0 %d" % (status, len(data)))
-            return
+            return "exited %d 0 %d" % (status, len(data))
         process = self.process
         self.say("started %d" % process.pid)
-        source = open_port("stdin", os.O_RDONLY)
-        Pump(source, process.stdin.fileno(), process.stdin.close, is_port=True)
+        if job.get("more"):
+            self.input.attach(process.stdin)
+        else:
+            source = open_port("stdin", os.O_RDONLY)
+            Pump(source, process.stdin.fileno(), process.stdin.close, is_port=True)
         pumps = [Pump(process.stdout.fileno(), out), Pump(process.stderr.fileno(), err)]
         status = process.wait()
         for pump in pumps:
             pump.drain()
         word, number = ("killed", -status) if status < 0 else ("exited", status)
-        self.end(job, "%s %d %d %d" % (word, number, pumps[0].total, pumps[1].total))
+        return "%s %d %d %d" % (word, number, pumps[0].total, pumps[1].total)
 
     def start(self, job):
         """Starts the command; (status, text) when it cannot be."""
@@ -197,22 +302,29 @@ class Runner:
         return None
 
     def listen(self):
-        for line in self.lines:
+        for line in self.read_lines():
             words = line.split()
-            if words == ["poweroff"]:
-                self.power_off.set()
-            elif self.process and len(words) == 2 and words[0] == "signal" and words[1].isdigit():
+            number = int(words[1]) if len(words) == 2 and words[1].isdigit() else -1
+            process = self.process
+            if line.startswith("{"):
+                self.take(json.loads(line))
+            elif words == ["poweroff"]:
+                self.jobs.put(None)
+            elif number >= 0 and words[0] == "input" and self.input:
+                self.input.ends_at(number)
+            elif number > 0 and words[0] == "signal" and process:
                 try:
-                    os.killpg(self.process.pid, int(words[1]))
+                    os.killpg(process.pid, number)
                 except OSError:
                     pass
 
-    def end(self, job, line):
-        if job.get("sync"):
-            os.sync()
-        self.say(line)
-        # the host ends the machine, or asks for an orderly end
-        self.power_off.wait()
+    def take(self, job):
+        if job.get("more"):
+            self.input = self.input or Input(open_port("stdin", os.O_RDONLY))
+            self.input.begin()
+        self.jobs.put(job)
+
+    def end_machine(self):
         for command in (["systemctl", "poweroff"], ["poweroff"], ["poweroff", "-f"]):
             try:
                 if subprocess.call(command, stderr=subprocess.DEVNULL) == 0:

@@ -1,6 +1,13 @@
 /** The runner itself, on this host: its ports are a terminal for its lines, and files or pipes for the command's bytes. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bootScript } from "../../../src/cli/run/config.ts";
@@ -165,6 +172,55 @@ describe("a command", () => {
     const { end, stderr } = await rig.run(argv, more);
 
     expect([end, stderr]).toEqual([`exited ${status} 0 ${text.length}`, text]);
+  });
+});
+
+describe("commands one after the other", () => {
+  const more = { env: {}, sync: false, more: true };
+  const input = (text: string) => appendFileSync(rig.path("org.chv.stdin"), text);
+
+  test("each has its own input, to the byte that the host names", async () => {
+    input("one\n");
+    await rig.ask(["cat"], more);
+    rig.say("input 4");
+    expect(await rig.line("e")).toBe("exited 0 4 0");
+    await rig.line("ready");
+    rig.say(JSON.stringify({ argv: ["cat"], ...more }));
+    rig.say("input 6");
+    input("two");
+    input("\n22");
+
+    expect(await rig.line("e")).toBe("exited 0 6 0");
+    expect(rig.output("stdout")).toBe("one\ntwo\n22");
+  });
+
+  test("what one does not read, the next does not get", async () => {
+    input("x".repeat(300_000));
+    await rig.ask(["sh", "-c", "exec <&-; exit 3"], more);
+    expect(await rig.line("e")).toBe("exited 3 0 0");
+    input("y");
+    rig.say("input 300001");
+    await rig.line("ready");
+    input("mine");
+    rig.say(JSON.stringify({ argv: ["cat"], ...more }));
+    rig.say("input 4");
+    await rig.line("e");
+
+    expect(rig.output("stdout")).toBe("mine");
+  });
+
+  test("one that cannot be started is followed by the next, and the last by a power-off", async () => {
+    await rig.ask(["/nowhere/prog"], more);
+    rig.say("input 0");
+    expect(await rig.line("e")).toStartWith("exited 127 ");
+    await rig.line("ready");
+    rig.say(JSON.stringify({ argv: ["sh", "-c", "kill -9 $$"], ...more }));
+    rig.say("input 0");
+    expect(await rig.line("killed")).toBe("killed 9 0 0");
+    rig.say("poweroff");
+
+    expect(await rig.exited()).toBe(0);
+    expect(readFileSync(rig.path("off"), "utf8")).toBe("poweroff\n");
   });
 });
 
