@@ -11,6 +11,8 @@ import { hasOption } from "../firmware/cmdline.ts";
 import { buildE820, E820Type } from "../firmware/e820.ts";
 import { KernelError, loadKernel } from "../firmware/kernel.ts";
 import { buildMpTable } from "../firmware/mp-table.ts";
+import { buildSmbios } from "../firmware/smbios.ts";
+import type { BootConfig } from "./config/vm.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import { Gsi, MemoryMap, Port, resetValue } from "./memory-map.ts";
 import { intxOf } from "./pci.ts";
@@ -55,6 +57,8 @@ export interface BootPlan {
   readonly watchdog?: boolean;
   /** Devices on virtio-mmio. */
   readonly virtioMmio?: readonly { readonly address: number; readonly gsi: number }[];
+  /** Of it, what the SMBIOS tables say. */
+  readonly platform?: BootConfig["platform"];
 }
 
 const IOAPIC_ID = 0;
@@ -118,6 +122,8 @@ function load(plan: BootPlan): BootState {
   const acpi = !hasOption(plan.cmdline, "acpi=off");
   const tables = acpi ? acpiTables(plan) : { rsdpAddress: 0, blobs: mpTables(plan) };
   for (const { address, data } of tables.blobs) memory.write(address, data);
+  const smbios = smbiosTables(plan);
+  memory.write(smbios.address, smbios.data);
   memory.write(MemoryMap.biosEntry, biosEntry);
   return loadKernel(
     {
@@ -140,6 +146,19 @@ function readPart(fd: number, offset: number, length: number): Uint8Array {
   const data = new Uint8Array(length);
   if (pread(fd, data, length, offset) === length) return data;
   throw new ConfigError("--kernel: the file shrank while it was read; boot a copy", "--kernel");
+}
+
+function smbiosTables({ platform }: BootPlan): ReturnType<typeof buildSmbios> {
+  const serialNumber = platform?.serial_number;
+  const uuid = platform?.uuid;
+  const oemStrings = platform?.oem_strings;
+  const { smbios: address, smbiosEnd: end } = MemoryMap;
+  try {
+    return buildSmbios({ address, end, serialNumber, uuid, oemStrings });
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new ConfigError(`--platform: ${error.message}; shorten oem_strings`, "--platform");
+  }
 }
 
 function acpiTables(plan: BootPlan): ReturnType<typeof buildAcpi> {

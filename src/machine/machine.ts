@@ -135,6 +135,7 @@ export class Machine {
         serial: serial !== undefined,
         watchdog: config.watchdog,
         virtioMmio: virtioMmio ?? [],
+        platform: config.platform,
       };
       this.#load();
     } catch (error) {

@@ -13,8 +13,11 @@ export const MemoryMap = {
   /** The RSDP lies where the BIOS's would (ACPI 6.5 section 5.2.5.1), the other tables around it. */
   acpiTables: 0xe_0000,
   acpiTablesEnd: 0xf_0000,
+  /** The SMBIOS entry point, where a PC's BIOS may have it and edk2 expects it, its table right behind it. */
+  smbios: 0xf_0000,
+  smbiosEnd: 0xf_4000,
   /** The MP floating pointer, in the BIOS's read-only memory (MP 1.4 section 4), its table right behind it. */
-  mpTable: 0xf_0000,
+  mpTable: 0xf_4000,
   mpTableEnd: 0xf_fff0,
   /** Where a PC's BIOS is entered (F000:FFF0); see `biosEntry` in boot.ts. */
   biosEntry: 0xf_fff0,

@@ -245,6 +245,16 @@ export const PlatformConfig = later(
   () => ({
     virtio: v.optional(choice(["pci", "mmio"], "Transport of the virtio devices"), "pci"),
     num_pci_segments: v.optional(count("PCI segments", { min: 1, max: 16 }), 1),
+    serial_number: v.optional(name("Serial number in the SMBIOS tables", { hint: "TEXT" })),
+    uuid: v.optional(
+      pattern(
+        /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i,
+        "a UUID, such as 2f1e5d3c-4a6b-4c7d-8e9f-001122334455",
+        "UUID in the SMBIOS tables",
+        { hint: "UUID" },
+      ),
+    ),
+    oem_strings: v.optional(field(v.array(name("OEM string")), "OEM strings in the SMBIOS tables")),
     iommu_segments: v.optional(
       field(v.array(count("PCI segment")), "PCI segments behind the IOMMU", { jsonOnly: true }),
     ),

@@ -41,7 +41,7 @@ function booted(
   const bytes = readFileSync(ram);
   rmSync(ram);
   const line = bytes.subarray(0x2_0000, bytes.indexOf(0, 0x2_0000));
-  const [acpi, mp] = [bytes.subarray(0xe_0000, 0xf_0000), bytes.subarray(0xf_0000, 0x10_0000)];
+  const [acpi, mp] = [bytes.subarray(0xe_0000, 0xf_0000), bytes.subarray(0xf_4000, 0x10_0000)];
   return { cmdline: line.toString(), acpi, mp };
 }
 
