@@ -6,15 +6,16 @@
 import { test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { basename } from "node:path";
-import { close, Open, open } from "../../src/ffi/file.ts";
-import { lockFile } from "../../src/ffi/file-lock.ts";
 import { cache, initramfsFile, kernelFile, pathInLab, root } from "../lab/paths.ts";
 import { direct, labRun } from "../lab/run.ts";
+import { labTurn } from "../lab/turn.ts";
 import { guestScript } from "./initramfs/build.ts";
 
 export interface GuestOptions {
   /** A path; the 6.12 cloud kernel's vmlinux if not given. */
   readonly kernel?: string;
+  /** A disk image that names kernel, initramfs, command line and console itself: `words` are all that is added. */
+  readonly image?: string;
   readonly initramfs?: string;
   /** Further words of the kernel's command line. */
   readonly words?: string;
@@ -62,7 +63,9 @@ export interface GuestRun {
 }
 
 /** Emulated processors are slow with string instructions and mitigations (the lab's, not a real one's). */
-const labWords = direct ? "" : "clearcpuid=rep_good init_on_alloc=0 mitigations=off tsc=reliable";
+export const labWords = direct
+  ? ""
+  : "clearcpuid=rep_good init_on_alloc=0 mitigations=off tsc=reliable";
 /** For each boot of a run. */
 const boundS = 300;
 /** Until the script of a run that has been too long has ended. */
@@ -71,9 +74,9 @@ const graceMs = 60_000;
 export const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
 export const inside = (path: string) => (direct ? path : pathInLab(path));
 
-const built = `${root}/dist/chv`;
+export const built = `${root}/dist/chv`;
 /** The program as scripts start it: in the lab, a copy of what was built last. */
-function program(): string {
+export function program(): string {
   if (direct) return built;
   const { ino, mtimeMs, size } = statSync(built);
   return `/tmp/chv-e2e-${ino}-${mtimeMs}-${size}`;
@@ -81,6 +84,7 @@ function program(): string {
 
 /** chv's arguments for a guest. */
 function guestArguments(options: GuestOptions): string[] {
+  if (options.image !== undefined) return imageArguments(options.image, options);
   const script = guestScript(options.run ?? ":", options.end ?? "poweroff");
   const more = options.more ?? [];
   const memory = more.includes("--memory") ? [] : ["--memory", "256M"];
@@ -90,12 +94,22 @@ function guestArguments(options: GuestOptions): string[] {
     options.cmdline === undefined
       ? [first, labWords, options.words, script].filter(Boolean)
       : [options.cmdline, labWords];
+  const second = more.includes("--console") ? [] : ["--console", options.console ?? "off"];
   const serial = options.serial ?? (options.console === undefined ? "tty" : "null");
   return [
     ...["--kernel", inside(options.kernel ?? kernelFile("6.12-cloud", "vmlinux"))],
     ...["--initramfs", inside(options.initramfs ?? initramfsFile), "--cmdline", words.join(" ")],
-    ...["--serial", serial, "--console", options.console ?? "off"],
+    ...["--serial", serial, ...second],
     ...["--event-monitor", "path=events", ...memory, ...more],
+  ];
+}
+
+function imageArguments(image: string, { words, more = [] }: GuestOptions): string[] {
+  const added = [labWords, words].filter(Boolean).join(" ");
+  return [
+    ...["--disk", `path=${inside(image)}`, "--memory", "256M"],
+    ...(added === "" ? [] : ["--cmdline-append", added]),
+    ...["--event-monitor", "path=events", ...more],
   ];
 }
 
@@ -156,20 +170,10 @@ async function turn<T>(run: () => Promise<T>): Promise<T> {
   }
 }
 
-const turnPauseMs = 500;
-
-/** One guest at a time in the lab, also when two test commands use it: the lock goes with the process. */
-async function labTurn(): Promise<() => void> {
-  mkdirSync(`${cache}/lab`, { recursive: true });
-  const fd = open(`${cache}/lab/guest.lock`, Open.readWrite | Open.create, 0o644);
-  while (!lockFile(fd, "write")) await Bun.sleep(turnPauseMs);
-  return () => close(fd);
-}
-
 let runs = 0;
 
 /** Runs bash in a folder of its own, when there is a processor for it; the files that it left. */
-function runInFolder(
+export function runInFolder(
   name: string,
   script: (folder: string) => string,
   timeoutMs: number,

@@ -11,6 +11,8 @@ test.each([
   ["test/fuzz/elf.test.ts", "fuzz"],
   ["test/guests/large/vcpus.test.ts", "large"],
   ["test/e2e/fuzz/images.test.ts", "fuzz"],
+  ["test/e2e/matrix/images.test.ts", "images"],
+  ["test/devices/images/raw.test.ts", "unit"],
 ])("%s is of the tier %s", (file, tier) => {
   expect(tierOf(file)).toBe(tier as ReturnType<typeof tierOf>);
 });

@@ -18,6 +18,7 @@ interface Counts {
 /** Tiers and their folders, the deciding ones first: test/guests/large/ is large. The rest is unit. */
 const folders = [
   ["large", "large"],
+  ["images", "matrix"],
   ["fuzz", "fuzz"],
   ["guest", "guests"],
   ["linux", "e2e"],
@@ -31,6 +32,7 @@ const timeouts: Record<Tier, number> = {
   linux: 240_000,
   fuzz: 600_000,
   large: 1_200_000,
+  images: 1_200_000,
 };
 
 /** The tier that a test file, relative to the root, belongs to. */
@@ -52,7 +54,7 @@ export function countsOf(report: string): Counts | undefined {
 /** Runners at once: what shares one lab, or wants the machine for itself, has one. */
 const runners: Record<Tier, number> = {
   ...{ unit: availableParallelism(), guest: availableParallelism(), fuzz: availableParallelism() },
-  ...{ linux: 1, large: 1 },
+  ...{ linux: 1, large: 1, images: 1 },
 };
 
 /** Deals files out so that each share has about as much to do, by the files' lengths; none is empty. */
@@ -128,7 +130,7 @@ async function main(tiers: readonly Tier[]): Promise<number> {
       console.error(`test: ${tier}: there are no tests`);
       continue;
     }
-    if (tier === "linux" || tier === "large") ensureLab();
+    if (tier === "linux" || tier === "large" || tier === "images") ensureLab();
     const counts = await runTier(tier, own);
     const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
     const { passed, failed, skipped } = counts;

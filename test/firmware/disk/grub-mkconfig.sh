@@ -5,6 +5,8 @@
 set -euo pipefail
 folder=$1
 root=$folder/root
+probe=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../../images/grub-probe.sh
+export PROBE_ROOT_UUID=8a7c1f0e-3a0d-4a63-9a5e-1f2b3c4d5e6f PROBE_ROOT_PARTUUID=11111111-2222-4333-8444-555555555555
 if [ ! -d "$root" ]; then
   mkdir -p "$folder/packages" "$root.new"
   chmod 755 "$folder" "$folder/packages"
@@ -21,27 +23,10 @@ GRUB_DISTRIBUTOR=Debian
 GRUB_CMDLINE_LINUX_DEFAULT="quiet"
 GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0,115200"
 DEFAULTS
-  cat >"$root.new/usr/sbin/grub-probe" <<'PROBE'
-#!/bin/sh
-for word; do
-  case $word in --target=*) target=${word#--target=} ;; esac
-  [ "${previous:-}" != -t ] || target=$word
-  previous=$word
-done
-case $target in
-  device) echo /dev/vda1 ;;
-  fs_uuid) echo 8a7c1f0e-3a0d-4a63-9a5e-1f2b3c4d5e6f ;;
-  fs) echo ext2 ;;
-  partmap) echo gpt ;;
-  partuuid) echo 11111111-2222-4333-8444-555555555555 ;;
-  compatibility_hint) echo hd0,gpt1 ;;
-  hints_string) echo --hint-bios=hd0,gpt1 --hint-efi=hd0,gpt1 --hint-baremetal=ahci0,gpt1 ;;
-esac
-PROBE
-  chmod +x "$root.new/usr/sbin/grub-probe"
   mv "$root.new" "$root"
 fi
 [ -s "$folder/grub.cfg" ] && exec cat "$folder/grub.cfg"
+cp "$probe" "$root/usr/sbin/grub-probe"
 unshare -m bash -euo pipefail -c '
   work=$(mktemp -d)
   trap "rmdir $work" EXIT

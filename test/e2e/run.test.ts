@@ -1,0 +1,44 @@
+/** `chv run` with a cloud image, whole: systemd and cloud-init on the layout of Ubuntu 24.04, and a command in it. */
+import { expect, test } from "bun:test";
+import { cloudRun, cloudRunMs } from "./cloud-run.ts";
+
+/** What the command does: everything that a run promises, in one boot. */
+const script = [
+  "cat",
+  "echo to-error >&2",
+  "id -un",
+  'echo "$WORD|$PWD"',
+  "hostname",
+  "cat /run/mine",
+  "for folder in / /boot /boot/efi; do findmnt -no SOURCE,FSTYPE $folder; done",
+  "df -BG --output=size / | tail -1",
+  "exit 7",
+].join("; ");
+
+test(
+  "a cloud image runs a command: its input, its two outputs, its status",
+  async () => {
+    const { status, stdout, stderr, result, left } = await cloudRun("run", {
+      image: "24.04",
+      options: [
+        ...["--disk-size", "12G", "--env", "WORD=a b", "--workdir", "/usr"],
+        ...["--cloud-init", "user-data=user-data,hostname=guest-1"],
+      ],
+      command: ["sh", "-c", script],
+      input: "line one\n\0\xffend\n",
+      files: {
+        "user-data":
+          "#cloud-config\nwrite_files:\n  - {path: /run/mine, content: 'user data ran'}\n",
+      },
+    });
+
+    expect({ status, stderr, reason: result.reason }).toEqual({
+      ...{ status: 7, stderr: "to-error\n", reason: "command" },
+    });
+    expect(stdout).toMatch(
+      /^line one\n\0\xffend\nroot\na b\|\/usr\nguest-1\nuser data ran\n?\/dev\/vda1 +ext4\n\/dev\/vda16 +ext4\n\/dev\/vda15 +vfat\n +1[12]G\n$/,
+    );
+    expect(left).toEqual([]);
+  },
+  cloudRunMs,
+);
