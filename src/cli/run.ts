@@ -52,7 +52,9 @@ export async function runRun(input: CommandInput): Promise<number> {
     () => run.failOn(),
   );
   const session = hasCommand ? openSession(jobOf(options, rest), () => run) : undefined;
-  const machine = runMachine(image, options, session?.channel.ports, vmmOptions);
+  const control = await openControl(options, hasCommand, () => run);
+  const { ports } = session?.channel ?? control?.channel ?? {};
+  const machine = runMachine(image, options, ports, vmmOptions);
   const shows = () =>
     hasCommand &&
     (options.progress ||
@@ -65,6 +67,7 @@ export async function runRun(input: CommandInput): Promise<number> {
     timeoutMs: options.timeout === undefined ? undefined : durationMs(options.timeout),
     serve: async (vmm) => {
       api = await serve(vmm, vmmOptions);
+      await control?.begin(vmm);
     },
   });
   process.on("exit", () => run.vmm.restoreTerminal());
@@ -101,6 +104,8 @@ export async function runRun(input: CommandInput): Promise<number> {
     },
   });
   events.tell("vmm", "exit", monotonicNs(), { code: verdict.status });
+  const { reason, status, message = null } = verdict;
+  await control?.over({ reason, status, message });
   if (problem !== undefined) say(problem);
   if (verdict.by === "chv" && verdict.status !== 0 && verdict.message !== undefined) {
     say(verdict.message);
@@ -122,17 +127,18 @@ function refuseReactions({ onReboot, onPoweroff, onPanic }: VmmOptions): void {
 
 const say = (line: string) => void writeAll(stderr, Buffer.from(`chv: ${line}\n`));
 
-function jobOf(
-  { env = [], workdir, user, keep, disks = [] }: RunOptions,
-  argv: readonly string[],
-): Job {
+function jobOf(options: RunOptions, argv: readonly string[]): Job {
+  const { env = [], workdir, user } = options;
   const variables = env.map((text) => {
     const at = text.indexOf("=");
     return [text.slice(0, at), text.slice(at + 1)];
   });
-  const sync = keep !== undefined || disks.some(({ readonly }) => !readonly);
-  return { argv, env: Object.fromEntries(variables), workdir, user, sync };
+  return { argv, env: Object.fromEntries(variables), workdir, user, sync: outlived(options) };
 }
+
+/** Something that the guest writes is there after its end. */
+const outlived = ({ keep, disks = [] }: RunOptions): boolean =>
+  keep !== undefined || disks.some(({ readonly }) => !readonly);
 
 /** The run is made after its session: the machine needs the session's ports. */
 const openSession = (job: Job, run: () => Run): Session =>
@@ -143,3 +149,21 @@ const openSession = (job: Job, run: () => Run): Session =>
     ended: (ended) => run().commandEnded(ended),
     lost: (why) => run().lost(why),
   });
+
+/** `--control`. Throws UsageError. */
+async function openControl(options: RunOptions, hasCommand: boolean, run: () => Run) {
+  if (options.control === undefined) return undefined;
+  if (hasCommand) {
+    throw new UsageError("--control: the commands come by it; leave -- COMMAND out", "--control");
+  }
+  const { Control } = await import("./run/control.ts");
+  const sync = outlived(options);
+  const askGuest = () => {
+    if (control.series.silent) run().vmm.guest?.machine.pressPowerButton();
+    else control.channel.say("poweroff");
+  };
+  const control = new Control(options.control, sync, (inOrder) =>
+    run().told(inOrder && sync ? askGuest : undefined),
+  );
+  return control;
+}

@@ -13,6 +13,13 @@ type Port = NonNullable<VmConfig["ports"]>[number];
 
 const prefix = "org.chv.";
 export const portNames = ["run", "stdin", "stdout", "stderr"].map((name) => prefix + name);
+/** Descriptors that the command's bytes come from and go to. */
+export interface Streams {
+  readonly stdin: number;
+  readonly stdout: number;
+  readonly stderr: number;
+}
+
 /** More without a line's end is no runner's. */
 const lineMost = 64 * 1024;
 
@@ -27,15 +34,18 @@ export class Channel {
   #unsent = new Uint8Array(0);
   readonly #decoder = new TextDecoder();
 
-  /** Takes standard input, output and error as they are; nothing is read or written before the command starts. */
-  constructor(readonly heard: (line: string) => void) {
+  /** Takes descriptors of its own as they are; nothing is read or written before the command starts. */
+  constructor(
+    readonly heard: (line: string) => void,
+    { stdin, stdout, stderr }: Streams = { stdin: 0, stdout: 1, stderr: 2 },
+  ) {
     const [ours, theirs] = socketPair();
     this.#ours = ours;
     this.#fds.push(theirs);
     const [input, output, error] = [
-      this.#own(0, Open.readOnly),
-      this.#own(1, Open.writeOnly),
-      this.#own(2, Open.writeOnly),
+      this.#own(stdin, Open.readOnly),
+      this.#own(stdout, Open.writeOnly),
+      this.#own(stderr, Open.writeOnly),
     ];
     const fds: Port["fds"][] = [
       { in: theirs, out: theirs },

@@ -8,7 +8,16 @@ import {
   PlatformConfig,
   VsockConfig,
 } from "../../machine/config/devices.ts";
-import { field, name, onOff, path, pattern, size, text } from "../../machine/config/field.ts";
+import {
+  count,
+  field,
+  name,
+  onOff,
+  path,
+  pattern,
+  size,
+  text,
+} from "../../machine/config/field.ts";
 import { CpusConfig, MemoryConfig, PayloadConfig } from "../../machine/config/machine.ts";
 import { descriptionOf, type ObjectSchema, spellingOf } from "../../machine/config/shape.ts";
 
@@ -16,6 +25,8 @@ const GiB = 2 ** 30;
 
 const several = <S extends v.GenericSchema>(item: S) =>
   v.optional(field(v.array(item), descriptionOf(item), spellingOf(item)));
+
+const fd = (description: string) => count(description, { max: 2 ** 31 - 1, hint: "FD" });
 
 const duration = (description: string) =>
   pattern(/^\d{1,9}(ms|s|m|h)$/, "a time, such as 500ms, 120s, 5m or 1h", description, {
@@ -51,6 +62,17 @@ export const RunOptionsSchema = v.object({
   result: v.optional(path("Write what came of it to this file, as JSON")),
   junit: v.optional(path("The same as a JUnit report")),
   consoleLog: v.optional(path("What the consoles say to this file, with times")),
+  control: v.optional(
+    field(
+      v.object({
+        fd: fd("A socket that commands and the API's operations come by"),
+        stdin: fd("Standard input of the commands"),
+        stdout: fd("Their standard output"),
+        stderr: fd("Their standard error"),
+      }),
+      "Do what a program says that started this, by descriptors: for the package chv of npm",
+    ),
+  ),
   progress: v.optional(onOff("Console and progress on stderr"), false),
 }) satisfies ObjectSchema;
 

@@ -82,6 +82,15 @@ export class Run {
     return this.#done.promise;
   }
 
+  /** The program that drives the run has had enough. `askGuest`: it powers itself off first. */
+  told(askGuest?: () => void): void {
+    const quit = () => this.finish({ status: ExitCode.ok, by: "chv", reason: "quit" });
+    if (askGuest && this.vmm.state === "Running") {
+      askGuest();
+      this.#after(powerOffMs, quit);
+    } else quit();
+  }
+
   /** The first reason counts. */
   finish(verdict: Verdict): void {
     this.#done.resolve(verdict);

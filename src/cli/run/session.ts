@@ -9,14 +9,18 @@ export interface Job {
   readonly user?: string | undefined;
   /** What was written is to be on the disks before the command counts as ended. */
   readonly sync: boolean;
+  /** Another may follow it, and the end of its input is told. */
+  readonly more?: boolean;
 }
 
 export interface Ended {
   readonly status: number;
   /** The signal that ended the command; undefined when it ended by itself. */
   readonly signal: number | undefined;
-  /** Bytes that it put out. */
+  /** Bytes that it put out, on both ports and on each. */
   readonly outputBytes: number;
+  readonly output: number;
+  readonly error: number;
 }
 
 export interface SessionListener {
@@ -32,6 +36,16 @@ export type SessionState = "silent" | "there" | "asked" | "started" | "ended";
 
 const numbers = (text: string): number[] | undefined =>
   /^\d{1,15}(?: \d{1,15}){2}$/.test(text) ? text.split(" ").map(Number) : undefined;
+
+/** What the runner's last line on a command says; undefined when no runner says that. */
+export function endOf(word: "exited" | "killed", rest: string): Ended | undefined {
+  const killed = word === "killed";
+  const [number = -1, output = 0, error = 0] = numbers(rest) ?? [];
+  if (number < 0 || number > 255 || (killed && (number < 1 || number > 64))) return undefined;
+  const status = killed ? 128 + number : number;
+  const outputBytes = output + error;
+  return { ...{ status, signal: killed ? number : undefined, outputBytes, output, error } };
+}
 
 export class Session {
   readonly channel: Channel;
@@ -91,21 +105,13 @@ export class Session {
       this.listener.started();
       if (this.#signal > 0) this.signal(this.#signal);
     } else if ((word === "exited" || word === "killed") && this.begun && state !== "ended") {
-      this.#over(word === "killed", numbers(rest));
+      const ended = endOf(word, rest);
+      if (ended === undefined) {
+        this.listener.lost("the runner in the guest says what no runner says");
+        return;
+      }
+      this.#state = "ended";
+      this.listener.ended(ended);
     }
-  }
-
-  #over(killed: boolean, words: number[] | undefined): void {
-    const [number = -1, out = 0, error = 0] = words ?? [];
-    if (number < 0 || number > 255 || (killed && (number < 1 || number > 64))) {
-      this.listener.lost("the runner in the guest says what no runner says");
-      return;
-    }
-    this.#state = "ended";
-    this.listener.ended({
-      status: killed ? 128 + number : number,
-      signal: killed ? number : undefined,
-      outputBytes: out + error,
-    });
   }
 }

@@ -62,7 +62,8 @@ test("a run from the first word to the last", async () => {
   expect(await heard()).toBe("signal 2\n");
   await say("killed 2 30 4\n");
 
-  expect(log).toEqual(["there", "ready", "started", '{"status":130,"signal":2,"outputBytes":34}']);
+  const end = '{"status":130,"signal":2,"outputBytes":34,"output":30,"error":4}';
+  expect(log).toEqual(["there", "ready", "started", end]);
   session.powerOff();
   expect(await heard()).toBe("poweroff\n");
 });
