@@ -53,6 +53,29 @@ resident() {
   done <"/proc/$chv/status"
 }
 
+# api METHOD OPERATION: a request to the API on api.sock; fails unless the answer is a success.
+api() {
+  local answer
+  answer=$(printf '%s /api/v1/%s HTTP/1.1\r\nHost: chv\r\nConnection: close\r\n\r\n' "$1" "$2" |
+    socat -t 100 - UNIX-CONNECT:api.sock)
+  [[ $answer == "HTTP/1.1 2"* ]] || { echo "driver: $2: ${answer:-no answer}" >&2 && return 1; }
+}
+
+# pauses TIMES: stops the machine and lets it run again.
+pauses() {
+  local i
+  for ((i = 0; i < $1; i++)); do
+    api PUT vm.pause && pause 0.3 && api PUT vm.resume && pause 0.3 || return
+  done
+}
+
+# counts: chv's descriptors, threads and mappings.
+counts() {
+  local fds=(/proc/"$chv"/fd/*) threads=(/proc/"$chv"/task/*) maps
+  mapfile -t maps <"/proc/$chv/maps"
+  echo "${#fds[@]} ${#threads[@]} ${#maps[@]}"
+}
+
 # copy_program FILE COPY: on the lab's own memory it starts quicker than over virtiofs.
 copy_program() {
   rm -f /tmp/chv-e2e-*
