@@ -47,6 +47,8 @@ export interface FarEnd {
   readonly present: boolean;
   /** Output waits for someone who is there to take it. */
   readonly busy: boolean;
+  /** The device has put something out. */
+  arrived(): void;
   /** Moves what can be moved both ways, and sees to it that the rest follows. Ms until then; -1: at an event. */
   pump(): number;
   /** Takes the output that waits out of the device's memory, which is about to be another's. Whether some is left. */

@@ -1,5 +1,5 @@
 /** Takes every virtio device from its driver, as a reset of the machine does, and waits for what is in flight. */
-import { locked } from "./board.ts";
+import { locked } from "../bus/lock.ts";
 import type { MachineThreads } from "./threads.ts";
 import type { PluggedVirtio } from "./virtio/spec.ts";
 
@@ -13,11 +13,15 @@ export async function quiesce(
 ): Promise<void> {
   const until = Date.now() + quiesceMs;
   for (const { device, lock, spec } of devices) {
+    const settled = async () => {
+      while (!device.transport.handOver.settled) {
+        if (threads.failed) throw new Error(`${spec.id} has requests in flight for ever`);
+        if (Date.now() > until) throw new Error(`${spec.id} still has requests in flight`);
+        await Bun.sleep(1);
+      }
+    };
+    await settled(); // a worker that is late has not seen what the driver put into its queues
     locked(lock, () => device.transport.writeStatus(0));
-    while (!device.transport.handOver.settled) {
-      if (threads.failed) throw new Error(`${spec.id} has requests in flight for ever`);
-      if (Date.now() > until) throw new Error(`${spec.id} still has requests in flight`);
-      await Bun.sleep(1);
-    }
+    await settled();
   }
 }

@@ -17,6 +17,8 @@ export interface FarEndSpec {
   readonly outFd: number;
   /** `outFd` could not be made non-blocking: it is asked before each write. */
   readonly outBlocks: boolean;
+  /** What it is, where writing depends on that. */
+  readonly outKind?: "socket" | "pipe" | undefined;
   /** Read from; -1 when nothing can come. */
   readonly inFd: number;
   /** A listening unix socket; -1 otherwise. */
@@ -67,6 +69,8 @@ export interface MachineSpec {
   readonly rtcTimerFd: number;
   /** timerfd of the watchdog, if there is one. */
   readonly watchdogTimerFd?: number | undefined;
+  /** BARs answer from power-on on: a firmware that knows no more than virtio takes that for granted. */
+  readonly barsAnswer?: boolean | undefined;
   /** Device number of pvpanic on PCI bus 0, if there is one. */
   readonly pvpanicSlot?: number | undefined;
   /** For a benchmark: vCPU 0's exits are measured into this buffer (see exit-meter.ts), after so many to warm up. */
@@ -99,3 +103,6 @@ export function threadName(source: number, vcpus: number): string {
   const other = source - vcpus;
   return other < ioThreadsMax ? `io${other}` : `chores${other - ioThreadsMax}`;
 }
+
+/** Room for the state of everything on the board. */
+export const stateBytes = 256 * 1024;

@@ -122,26 +122,6 @@ describe("a command", () => {
   );
 
   test(
-    "that pours gets all of it through, and chv does not grow with it",
-    async () => {
-      const bytes = 8 * 2 ** 20;
-      const child = Bun.spawn(commandOf(["pour", String(bytes)]), {
-        stdin: "ignore",
-        stdout: "pipe",
-      });
-      let [count, peak] = [0, 0];
-      for await (const piece of child.stdout) {
-        count += piece.length;
-        if (count % 2 ** 20 < 2 ** 16) peak = Math.max(peak, residentKiB(child.pid));
-      }
-
-      expect([await child.exited, count]).toEqual([0, bytes]);
-      expect(peak).toBeLessThan(400 * 1024);
-    },
-    limit,
-  );
-
-  test(
     "whose reader goes away is told by SIGPIPE",
     async () => {
       const words = commandOf(["pipe"]).map((word) => `'${word}'`);
@@ -209,11 +189,6 @@ const commandOf = (command: readonly string[]) => [
   ...[...program, "run", image, "--memory", "64M", "--kernel", kernel, "--tmpdir", temporary],
   ...["--cmdline", "test=run-agent nth=1", "--", ...command],
 ];
-
-function residentKiB(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0);
-}
 
 describe("a run that fails is one line and a status of its own", () => {
   test.each([

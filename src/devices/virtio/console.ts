@@ -127,7 +127,9 @@ export class ConsoleBackend implements Backend, ConsolePorts {
       return;
     }
     if (number === 0) this.tellSizeAgain();
-    this.ports[number]?.end.pump();
+    const port = this.ports[number];
+    if (index === receiveQueueOf(number)) port?.end.pump();
+    else port?.end.arrived();
   }
 
   /** What an earlier driver said and heard is nothing to the next. */

@@ -1,6 +1,7 @@
 /** The far end of a console device's port, as an I/O worker opens it. */
 import type { CharacterDevice, FarEnd } from "../../bus/character.ts";
 import type { EventRing } from "../../bus/event-ring.ts";
+import { systemClock } from "../../ffi/clock.ts";
 import type { ConsoleSpec, FarEndSpec } from "../spec.ts";
 import type { Waiter } from "./input.ts";
 import { ConsolePort } from "./port.ts";
@@ -22,5 +23,5 @@ export function openFarEnd(
     presenceChanged: (present) => device.presenceChanged?.(present),
     resized: (columns, rows) => device.resized?.(columns, rows),
   };
-  return new ConsolePort(spec, shown, waiter, events);
+  return new ConsolePort(spec, shown, waiter, events, systemClock, true);
 }

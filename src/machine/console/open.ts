@@ -55,12 +55,15 @@ export function openConsole(option: string, config: FarEndConfig): OpenConsole |
   const end = openFarEnd(option, config);
   const { outFd = -1, inFd = -1, listenFd = -1, escapeKeys = false, restore = () => {} } = end;
   const size = end.terminal === undefined ? undefined : sizeOf(end.terminal);
+  const outKind = outFd >= 0 ? kindOf(outFd) : undefined;
+  const canWait = outFd >= 0 && (statusFlags(outFd) & Open.nonBlock) === 0;
   const spec: FarEndSpec = {
     name: option.slice(2),
     mode: (config.fds ? "tty" : config.mode.toLowerCase()) as FarEndSpec["mode"],
     leavesAtEnd: config.fds !== undefined && config.fds.out === undefined,
     ...{ outFd, inFd, listenFd, escapeKeys, size: size?.spec },
-    outBlocks: outFd >= 0 && !isFile(outFd) && (statusFlags(outFd) & Open.nonBlock) === 0,
+    outKind,
+    outBlocks: canWait && outKind !== "socket" && !isFile(outFd),
   };
   return {
     spec,
@@ -162,6 +165,12 @@ function openOutput(path: string): number {
 
 const hasDescriptor = (fd: number): boolean => statusFlags(fd) >= 0;
 const isFile = (fd: number): boolean => fstatSync(fd).isFile();
+
+function kindOf(fd: number): FarEndSpec["outKind"] {
+  const stat = fstatSync(fd);
+  if (stat.isSocket()) return "socket";
+  return stat.isFIFO() ? "pipe" : undefined;
+}
 
 function openSocket(path: string): Opened {
   let listenFd: number;

@@ -21,10 +21,12 @@ const backlogBytes = 1024 * 1024;
 const stalledNs = 5e9;
 /** How soon to try a file again that has no room now. */
 const retryMs = 100;
-/** What a terminal or pipe that said it has room takes without making the writer wait. */
-const unblockedBytes = 256;
+/** What a terminal, or a pipe (PIPE_BUF), that said it has room takes without making the writer wait. */
+const [unblockedBytes, unblockedPipeBytes] = [256, 4096];
 /** Most of a turn: a guest that never stops talking must not keep the worker from its other work. */
 const turnBytes = 256 * 1024;
+/** A piece of at most so many bytes is put by, and so many bytes of such pieces are written together. */
+const [smallPiece, gatherBytes] = [256, 4096];
 const turnPieces = 256;
 
 export class OutputPump {
@@ -34,6 +36,7 @@ export class OutputPump {
   #watching = false;
   #stalledSince = 0;
   #broken = false;
+  readonly #put: (address: number, length: number) => number;
 
   constructor(
     readonly spec: FarEndSpec,
@@ -47,7 +50,11 @@ export class OutputPump {
     readonly lost: (stalled: boolean) => void,
     /** There is room again. */
     readonly ready: () => void,
-  ) {}
+    /** The guest waits for each piece to be taken: small ones are taken at once, and written together. */
+    readonly gathers = false,
+  ) {
+    this.#put = gathers ? this.#gather : this.#write;
+  }
 
   get fd(): number {
     return this.#fd;
@@ -73,11 +80,22 @@ export class OutputPump {
     return this.#fd >= 0 && !this.#broken;
   }
 
+  /** Small pieces have been taken, and wait for more. */
+  get gathered(): boolean {
+    return this.gathers && this.#taken && this.#stalledSince === 0 && this.#backlog.length > 0;
+  }
+
   /** Ms after which to call again; -1: when an event comes. */
   pump(): number {
     const done = this.#taken ? this.#drain() : this.#move(this.#keep);
     if (!done) return this.#waitForRoom();
     return this.device.output.sleep() ? -1 : 0;
+  }
+
+  /** Takes what the device has put out, without writing what is gathered. False when `pump` is to be called. */
+  take(): boolean {
+    if (!this.gathers || !this.#taken || this.#stalledSince !== 0) return false;
+    return this.#move(this.#put) && this.device.output.sleep();
   }
 
   /** Takes what waits out of the device's memory, as far as the backlog has room. Whether some is left. */
@@ -105,14 +123,29 @@ export class OutputPump {
 
   /** Writes backlog, then output. False when the other end takes no more now. */
   #drain(): boolean {
+    const count = this.#writeBacklog();
+    return count === 0 ? false : count < 0 || this.#move(this.#put);
+  }
+
+  /** As `#write`, of all of the backlog; 1 when there is nothing of it any more. */
+  #writeBacklog(): number {
     while (this.#backlog.length > 0) {
       const count = this.#write(this.#backlog.address, this.#backlog.contiguous);
-      if (count === 0) return false;
-      if (count < 0) return true;
+      if (count <= 0) return count;
       this.#backlog.drop(count);
     }
-    return this.#move(this.#write);
+    return 1;
   }
+
+  readonly #gather = (address: number, length: number): number => {
+    const backlog = this.#backlog;
+    if (length <= smallPiece && backlog.length + length <= gatherBytes) {
+      backlog.append(address, length);
+      return length;
+    }
+    const count = this.#writeBacklog();
+    return count <= 0 ? count : this.#write(address, length);
+  };
 
   /** Hands output to `take`, which says how much went (0: no more now, -1: that was all), until a turn is over. */
   #move(take: (address: number, length: number) => number): boolean {
@@ -136,10 +169,11 @@ export class OutputPump {
 
   /** How many bytes went; 0 when it must wait; -1 when that end is gone. */
   readonly #write = (address: number, length: number): number => {
-    const { outBlocks, mode } = this.spec;
+    const { outBlocks, outKind, mode } = this.spec;
     if (outBlocks && pollEvents(this.#fd, Epoll.out) === 0) return 0;
-    const most = outBlocks ? Math.min(length, unblockedBytes) : length;
-    const write = mode === "socket" ? sendSome : writeSome;
+    const unblocked = outKind === "pipe" ? unblockedPipeBytes : unblockedBytes;
+    const most = outBlocks ? Math.min(length, unblocked) : length;
+    const write = mode === "socket" || outKind === "socket" ? sendSome : writeSome;
     let count: number;
     do count = write(this.#fd, address, most);
     while (count === -Errno.EINTR);

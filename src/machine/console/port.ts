@@ -22,7 +22,7 @@ import { TypedInput } from "./typed.ts";
 const pollDetachedMs = 100;
 /** How soon what was typed is offered again to a guest that has no room for it. */
 const typedRetryMs = 10;
-/** Output of a device that says its bytes one by one is written in pieces of what came in this time. */
+/** Output of a device that says its bytes a few at a time is written in pieces of what came in this time. */
 const gatherMs = 1;
 
 export class ConsolePort implements FarEnd {
@@ -50,6 +50,8 @@ export class ConsolePort implements FarEnd {
     readonly waiter: Waiter,
     readonly events: EventRing,
     clock: Clock = systemClock,
+    /** The guest says a few bytes at a time, and waits until they are taken. */
+    gathers = false,
   ) {
     const { mode, outFd, inFd, listenFd, size, typed } = spec;
     const client = mode === "socket" || mode === "pty" ? mode : undefined;
@@ -58,7 +60,8 @@ export class ConsolePort implements FarEnd {
     const quit = () => events.emit(EventKind.quit, 0, 0);
     this.#input = new InputPump(input, waiter, this.#turn, spec.escapeKeys, client, quit);
     const [isClient, lost, turn] = [this.#isClient, this.#clientLost, this.#turn];
-    this.#output = new OutputPump(spec, device, waiter, events, clock, isClient, lost, turn);
+    const pump = [spec, device, waiter, events, clock, isClient, lost, turn, gathers] as const;
+    this.#output = new OutputPump(...pump);
     if (mode !== "pty") {
       this.#output.attach(outFd);
       if (inFd >= 0) this.#input.attach(inFd);
@@ -88,6 +91,11 @@ export class ConsolePort implements FarEnd {
     this.#wakeAfter(gatherMs);
   }
 
+  arrived(): void {
+    if (!this.#output.take()) this.pump();
+    else if (this.#output.gathered) this.gather();
+  }
+
   pump(): number {
     this.#gathering = false;
     if (this.spec.mode === "pty") this.#lookForPtyClient();
@@ -95,6 +103,7 @@ export class ConsolePort implements FarEnd {
     const again = this.#pumpInput();
     let wait = this.#output.pump();
     if (wait < 0 && this.spec.mode === "pty" && !this.present) wait = pollDetachedMs;
+    if (wait < 0 && this.#output.gathered) wait = gatherMs;
     const next = wait < 0 || (again >= 0 && again < wait) ? again : wait;
     this.#wakeAfter(next);
     if (this.#told !== this.present) {
@@ -105,6 +114,7 @@ export class ConsolePort implements FarEnd {
   }
 
   keepOutput(): boolean {
+    if (this.#output.gathered) this.pump(); // nobody may come back to it for long
     this.#wakeAfter(0);
     return this.#output.keep();
   }

@@ -204,3 +204,76 @@ describe("output", () => {
     expect(Buffer.compare(Buffer.concat(rest), said)).toBe(0);
   });
 });
+
+describe("output in small pieces, each of which the guest waits for", () => {
+  test("is taken at once, and written together a moment later", () => {
+    const { read, write } = ends();
+    const rig = made([{ mode: "tty", outFd: write, gathers: true }]);
+
+    for (const piece of ["one ", "two ", "three"]) rig.say(piece);
+    expect([rig.said(), text(read)]).toEqual([3, ""]);
+
+    rig.settle(1000);
+    expect(text(read)).toBe("one two three");
+  });
+
+  test("goes before a large one, in order", () => {
+    const { read, write } = ends();
+    const rig = made([{ mode: "tty", outFd: write, gathers: true }]);
+
+    rig.say("small ");
+    rig.say("large ".repeat(100));
+
+    expect([rig.said(), text(read)]).toEqual([2, `small ${"large ".repeat(100)}`]);
+  });
+
+  test("is not taken without end by a far end that takes nothing", () => {
+    const { read, write } = ends();
+    const rig = made([{ mode: "tty", outFd: write, gathers: true }]);
+    const full = pattern(200_000);
+    rig.say(full);
+    let [taken, said] = [0, 0];
+    for (; said < 60; said++) {
+      rig.say(`${said},`);
+      taken += rig.said();
+    }
+    expect(taken).toBe(0);
+
+    let heard = Buffer.alloc(0);
+    while (!heard.toString("latin1").endsWith("59,")) {
+      const part = take(read);
+      if (part !== "end") heard = Buffer.concat([heard, part]);
+      rig.settle(5);
+    }
+    const all = Array.from({ length: said }, (_, i) => `${i},`).join("");
+    expect(Buffer.compare(heard.subarray(0, full.length), full)).toBe(0);
+    expect(heard.toString("latin1", full.length)).toBe(all);
+  });
+
+  test("is written before the machine stands still, and before it ends", () => {
+    const { read, write } = ends();
+    const rig = made([{ mode: "tty", outFd: write, gathers: true }]);
+
+    rig.say("paused");
+    rig.backend.stop();
+    expect(text(read)).toBe("paused");
+
+    rig.resume();
+    rig.say("ended");
+    rig.backend.farewell();
+    expect(text(read)).toBe("ended");
+  });
+
+  test("of many bytes is written as it comes", () => {
+    const { read, write } = ends();
+    const rig = made([{ mode: "tty", outFd: write, gathers: true }]);
+    const line = "0123456789abcde\n";
+    for (let i = 0; i < 1000; i++) {
+      rig.say(line);
+      rig.drivers[1]!.collect();
+    }
+    rig.settle(1000);
+
+    expect(text(read)).toBe(line.repeat(1000));
+  });
+});

@@ -42,7 +42,7 @@ export class ConsoleRig {
   #queues: Virtqueue[] = [];
 
   constructor(
-    ends: readonly Partial<FarEndSpec>[],
+    ends: readonly (Partial<FarEndSpec> & { readonly gathers?: boolean })[],
     readonly features = 0n,
     spec: Partial<ConsoleDeviceSpec> = {},
   ) {
@@ -50,7 +50,7 @@ export class ConsoleRig {
     this.config = consoleConfig(this.spec);
     const open = (port: number, side: ConstructorParameters<typeof ConsolePort>[1]) => {
       const end = { name: `end${port}`, mode: "null", ...none, ...ends[port] } as const;
-      return new ConsolePort(end, side, this.worker, this.#ring, this.clock);
+      return new ConsolePort(end, side, this.worker, this.#ring, this.clock, ends[port]?.gathers);
     };
     this.backend = new ConsoleBackend(this.spec, this.worker, this.config, this.counters, open);
     this.start();

@@ -34,6 +34,10 @@ void say(u32 port, const void *at, u32 length);
 void echo(u32 port, u32 bytes);
 /* Puts out so many bytes of "0123456789abcdef" and again, in pieces, several on their way; waits or not. */
 void pour(u32 port, u32 bytes, int wait);
+/* The same for many bytes, in whole pieces of 32 KiB: the numbers from 0 to 4095, 8 bytes each, little-endian. */
+void flood(u32 port, u64 bytes);
+/* Counts the bytes that come in by a port until its far end has gone. No room may have been offered. */
+u64 drain(u32 port);
 
 /* Starts a device of several ports and greets them all; how many there are. */
 u32 greet(void);

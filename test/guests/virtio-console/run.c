@@ -5,6 +5,8 @@
  *	both			"out\n" and "err\n", each on its own port
  *	cat			what comes in goes out, to the end of the input
  *	pour BYTES		so many bytes of output
+ *	flood BYTES		the same, quickly; in pieces of 32 KiB
+ *	drain			says how many bytes came in, to the end of the input
  *	signal			waits for a signal, which ends it
  *	polite			waits for a signal, and ends with status 0
  *	hang			never ends
@@ -189,6 +191,15 @@ static void command(void)
 		u64 bytes = number_at(in_line("[\"pour\""));
 		pour(STDOUT, bytes, 0);
 		ended("exited ", 0, bytes, 0);
+	} else if (in_line("[\"flood\"")) {
+		u64 bytes = number_at(in_line("[\"flood\""));
+		flood(STDOUT, bytes);
+		ended("exited ", 0, bytes, 0);
+	} else if (in_line("[\"drain\"")) {
+		char text[32];
+		put(text, "", drain(STDIN));
+		tell(STDOUT, text);
+		ended("exited ", 0, length_of(text), 0);
 	} else if (in_line("[\"job\"")) {
 		/* what the host asked for */
 		tell(STDOUT, line);
@@ -254,10 +265,11 @@ TEST(run, "run-agent")
 	if (!greet())
 		return;
 	offer_all(RUN);
-	offer_all(STDIN);
 	tell(RUN, "\nhello 1\n");
 	tell(RUN, "ready\n");
 	next_line();
+	if (!in_line("[\"drain\""))
+		offer_all(STDIN);
 	tell(RUN, "started 1\n");
 	command();
 	next_line();

@@ -1,10 +1,11 @@
 /** Ports on descriptors that this process has open, as `chv run` uses them. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { close } from "../../../src/ffi/file.ts";
+import { libc } from "../../../src/ffi/libc.ts";
 import { socketPair } from "../../../src/ffi/unix-socket.ts";
 import { openConsole } from "../../../src/machine/console/open.ts";
 import { leftOpen, openFiles } from "../proc.ts";
-import { Console, send, stopSending, take, text } from "./far-end.ts";
+import { Console, pipe, send, stopSending, take, text } from "./far-end.ts";
 
 let before: string[] = [];
 let undo: (() => void)[] = [];
@@ -80,4 +81,40 @@ test("a reader that takes its time is waited for, however long", () => {
     while (said < many && console.output.push(said & 0xff)) said++;
   }
   expect([heard, console.events]).toEqual([many, []]);
+});
+
+// asm-generic/fcntl.h, linux/fcntl.h
+const [F_SETFL, F_SETPIPE_SZ] = [4, 1031];
+/** What is said at once: less than a turn, and than these sockets and pipes hold. */
+const saidAtOnce = 150_000;
+
+test.each([
+  ["socket", () => socketPair()],
+  [
+    "pipe",
+    () => {
+      const { read, write } = pipe();
+      libc.fcntl(write, F_SETPIPE_SZ, 2 ** 20);
+      return [write, read] as const;
+    },
+  ],
+])("a %s that may block takes much at once, and is never waited for", (_, make) => {
+  const [theirs, ours] = make();
+  libc.fcntl(theirs, F_SETFL, 0); // no O_NONBLOCK, as others' descriptors are
+  const end = openConsole("--port p", { mode: "Null", fds: { out: theirs } })!;
+  close(theirs);
+  const console = new Console(end.spec, { outputBytes: 2 ** 20 });
+  undo.push(() => end.close());
+  undo.push(() => console.close());
+  undo.push(() => close(ours));
+  for (let i = 0; i < saidAtOnce; i++) console.output.push(i & 0xff);
+  console.port.pump();
+  const heard = take(ours);
+
+  expect(heard).toHaveLength(saidAtOnce);
+  for (let i = 0; i < 2 ** 20; i++) console.output.push(0);
+  for (let turn = 0; turn < 20; turn++) console.turn();
+  for (let i = 0; i < 2 ** 20 && console.output.push(0); i++);
+  for (let turn = 0; turn < 20; turn++) console.turn();
+  expect(console.output.length).toBeGreaterThan(0);
 });
