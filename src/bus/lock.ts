@@ -50,3 +50,13 @@ export class Lock {
 
 /** For state that a single thread owns, and for unit tests. */
 export const noLock = { acquire(): void {}, release(): void {} };
+
+/** Runs a device's function under its lock. */
+export function locked(lock: Lock, run: () => void): void {
+  lock.acquire();
+  try {
+    run();
+  } finally {
+    lock.release();
+  }
+}

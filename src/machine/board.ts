@@ -5,7 +5,7 @@
  */
 import { ByteRing } from "../bus/byte-ring.ts";
 import type { EventRing } from "../bus/event-ring.ts";
-import type { Lock } from "../bus/lock.ts";
+import { type Lock, locked } from "../bus/lock.ts";
 import { MmioBus } from "../bus/mmio-bus.ts";
 import { PortBus } from "../bus/port-bus.ts";
 import { SharedState } from "../bus/shared-state.ts";
@@ -30,9 +30,6 @@ import { RoutingTable } from "./routing.ts";
 import type { MachineSpec } from "./spec.ts";
 import { buildVirtioMmio } from "./virtio/mmio.ts";
 import type { PluggedVirtio } from "./virtio/spec.ts";
-
-/** Room for the state of everything on the board. */
-export const stateBytes = 256 * 1024;
 
 export interface Board {
   readonly ports: PortBus;
@@ -184,16 +181,6 @@ function buildWatchdog(
   const lock = state.lock();
   const device = new Watchdog(state.struct(WatchdogState), events, systemClock, timer);
   return { device, lock };
-}
-
-/** Runs a device's function under its lock. */
-export function locked(lock: Lock, run: () => void): void {
-  lock.acquire();
-  try {
-    run();
-  } finally {
-    lock.release();
-  }
 }
 
 /** What the CMOS tells of RAM, in bytes. */

@@ -14,8 +14,7 @@ import { buildMpTable } from "../firmware/mp-table.ts";
 import { buildSmbios } from "../firmware/smbios.ts";
 import type { BootConfig } from "./config/vm.ts";
 import type { GuestMemory } from "./guest-memory.ts";
-import { Gsi, MemoryMap, Port, resetValue } from "./memory-map.ts";
-import { intxOf } from "./pci.ts";
+import { Gsi, intxOf, MemoryMap, Port, resetValue } from "./memory-map.ts";
 import { describeWatchdog } from "./watchdog.ts";
 
 /** An open file of the user's: `fd` belongs to the holder. */

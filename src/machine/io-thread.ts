@@ -5,13 +5,14 @@
 
 import { EventRing } from "../bus/event-ring.ts";
 import { EventKind } from "../bus/events.ts";
+import { locked } from "../bus/lock.ts";
 import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
 import { GuestWindows } from "../devices/virtio/guest-windows.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import { Epoll, EpollSet } from "../ffi/epoll.ts";
 import { drainEventfd } from "../ffi/eventfd.ts";
 import { nameThread, threadId } from "../ffi/signals.ts";
-import { type Board, buildBoard, locked } from "./board.ts";
+import { type Board, buildBoard } from "./board.ts";
 import { ConsolePort } from "./console/port.ts";
 import { RingInput, RingOutput } from "./console/rings.ts";
 import { ioWakeFd, type MachineSpec, ThreadNumber } from "./spec.ts";

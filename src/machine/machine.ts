@@ -5,12 +5,13 @@
 
 import { EventRing, type MachineEvent } from "../bus/event-ring.ts";
 import { EventKind } from "../bus/events.ts";
+import { locked } from "../bus/lock.ts";
 import { AcpiEvent } from "../devices/legacy/event-device.ts";
 import type { Watchdog } from "../devices/legacy/watchdog.ts";
 import { createTimerfd } from "../ffi/epoll.ts";
 import { createEventfd } from "../ffi/eventfd.ts";
 import { continueClock, readClock, signalMsi } from "../ffi/kvm.ts";
-import { type Board, buildBoard, locked, stateBytes } from "./board.ts";
+import type * as BoardModule from "./board.ts";
 import { type BootPlan, prepareBoot } from "./boot.ts";
 import type { BootConfig } from "./config/vm.ts";
 import { Consoles, type PtyPath } from "./console/consoles.ts";
@@ -24,7 +25,7 @@ import { filesOf, type MemoryFile, withReason } from "./memory-files.ts";
 import { Owned } from "./owned.ts";
 import { quiesce } from "./quiesce.ts";
 import { createBacking } from "./ram-backing.ts";
-import { type ConsoleSpec, type MachineSpec, ThreadNumber } from "./spec.ts";
+import { type ConsoleSpec, type MachineSpec, stateBytes, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
 import { applyBootState } from "./vcpu-state.ts";
 import { readCounters } from "./virtio/counters.ts";
@@ -59,7 +60,7 @@ export class Machine {
   /** What guest memory is made of, where that is files. */
   readonly #files: readonly MemoryFile[];
   readonly #spec: MachineSpec;
-  #built: Board | undefined;
+  #built: BoardModule.Board | undefined;
   readonly #consoles = new Consoles(this.#owned);
   /** As it was asked for, with the consoles that were chosen. */
   readonly config: BootConfig;
@@ -150,8 +151,10 @@ export class Machine {
   }
 
   /** Main's own view of the board is not needed on the way to the first KVM_RUN. */
-  get #board(): Board {
-    this.#built ??= buildBoard(this.#spec, this.#events);
+  get #board(): BoardModule.Board {
+    if (this.#built) return this.#built;
+    const { buildBoard } = require("./board.ts") as typeof BoardModule;
+    this.#built = buildBoard(this.#spec, this.#events);
     return this.#built;
   }
 

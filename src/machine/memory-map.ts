@@ -67,3 +67,6 @@ export const resetValue = 1;
 
 /** Interrupt pins of the IOAPIC (GSIs). */
 export const Gsi = { serial: 4, rtc: 8, events: 9, intx: 16, intxCount: 8, pins: 24 } as const;
+
+/** Which of the INTx pins a slot's INTA goes to; ACPI's _PRT says the same. */
+export const intxOf = (slot: number): number => slot % Gsi.intxCount;

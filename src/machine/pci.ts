@@ -17,7 +17,7 @@ import { Epoll } from "../ffi/epoll.ts";
 import { drainEventfd, signalEventfd } from "../ffi/eventfd.ts";
 import { setIoeventfd, setIrqfd } from "../ffi/kvm.ts";
 import { pollEvents } from "../ffi/poll.ts";
-import { Gsi, MemoryMap } from "./memory-map.ts";
+import { Gsi, intxOf, MemoryMap } from "./memory-map.ts";
 import type { RoutingTable } from "./routing.ts";
 import type { MachineSpec } from "./spec.ts";
 import { buildTransport } from "./virtio/registers.ts";
@@ -152,6 +152,3 @@ function buildPvpanic(
   };
   return { slot, device, ranges };
 }
-
-/** Which of the INTx pins a slot's INTA goes to; ACPI's _PRT says the same. */
-export const intxOf = (slot: number): number => slot % Gsi.intxCount;

@@ -3,8 +3,9 @@ import { expect, test } from "bun:test";
 import { ByteRing } from "../../src/bus/byte-ring.ts";
 import { EventRing } from "../../src/bus/event-ring.ts";
 import { EventKind, ResetSource } from "../../src/bus/events.ts";
-import { type Board, buildBoard, stateBytes } from "../../src/machine/board.ts";
+import { type Board, buildBoard } from "../../src/machine/board.ts";
 import type { MachineSpec } from "../../src/machine/spec.ts";
+import { stateBytes } from "../../src/machine/spec.ts";
 
 const MiB = 2 ** 20;
 

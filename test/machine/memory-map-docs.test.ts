@@ -7,9 +7,10 @@ import { EventRing } from "../../src/bus/event-ring.ts";
 import { MmioBus } from "../../src/bus/mmio-bus.ts";
 import { PortBus } from "../../src/bus/port-bus.ts";
 import { BootLayout } from "../../src/firmware/boot-layout.ts";
-import { buildBoard, stateBytes } from "../../src/machine/board.ts";
+import { buildBoard } from "../../src/machine/board.ts";
 import { Gsi, MemoryMap, Port, resetValue } from "../../src/machine/memory-map.ts";
 import type { MachineSpec } from "../../src/machine/spec.ts";
+import { stateBytes } from "../../src/machine/spec.ts";
 
 const page = readFileSync(join(import.meta.dir, "../../docs/memory-map.md"), "utf8");
 

@@ -1,15 +1,17 @@
 /** The machine's PCI segment on the host's own KVM: what is assigned to it, and what two threads see of one another. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { EventRing } from "../../src/bus/event-ring.ts";
+import { locked } from "../../src/bus/lock.ts";
 import { createTimerfd } from "../../src/ffi/epoll.ts";
 import { createEventfd, drainEventfd, signalEventfd } from "../../src/ffi/eventfd.ts";
 import { createVcpu, createVm, enableCap, setIoeventfd, setIrqfd } from "../../src/ffi/kvm.ts";
 import { Cap } from "../../src/ffi/kvm-abi.ts";
-import { type Board, buildBoard, locked, stateBytes } from "../../src/machine/board.ts";
+import { type Board, buildBoard } from "../../src/machine/board.ts";
 import { openHostKvm } from "../../src/machine/kvm-host.ts";
+import { intxOf } from "../../src/machine/memory-map.ts";
 import { Owned } from "../../src/machine/owned.ts";
-import { intxOf } from "../../src/machine/pci.ts";
 import type { MachineSpec } from "../../src/machine/spec.ts";
+import { stateBytes } from "../../src/machine/spec.ts";
 import { plug, type VirtioDevice } from "../../src/machine/virtio/spec.ts";
 
 const [mmconfig, ioapic] = [0xe800_0000, 0xfec0_0000];

@@ -3,8 +3,9 @@ import { expect, test } from "bun:test";
 import { EventRing } from "../../src/bus/event-ring.ts";
 import { EventKind } from "../../src/bus/events.ts";
 import { ConfigError } from "../../src/exit-codes.ts";
-import { buildBoard, stateBytes } from "../../src/machine/board.ts";
+import { buildBoard } from "../../src/machine/board.ts";
 import type { MachineSpec } from "../../src/machine/spec.ts";
+import { stateBytes } from "../../src/machine/spec.ts";
 import { freeSlot, type VirtioSpec } from "../../src/machine/virtio/spec.ts";
 
 const mmconfig = 0xe800_0000;

@@ -5,6 +5,7 @@
 
 import type { EventRing } from "../../bus/event-ring.ts";
 import { EventKind, LogLevel } from "../../bus/events.ts";
+import { locked } from "../../bus/lock.ts";
 import { ChoreClient } from "../../devices/chores/chore-ring.ts";
 import type { Chores } from "../../devices/chores/chores.ts";
 import type { Backend, BackendHost } from "../../devices/virtio/backend.ts";
@@ -15,7 +16,6 @@ import { Virtqueue } from "../../devices/virtio/queue.ts";
 import { Feature, Isr } from "../../devices/virtio/registers.ts";
 import { Epoll } from "../../ffi/epoll.ts";
 import { drainEventfd } from "../../ffi/eventfd.ts";
-import { locked } from "../board.ts";
 import type { Watcher } from "../watcher.ts";
 import { counterCount, interruptsAt, type PluggedVirtio, queuesOf } from "./spec.ts";
 

@@ -2,11 +2,11 @@
  * Makes a raw disk larger while its guest runs: the file first, then what its workers serve, then the guest is told.
  */
 import { fstatSync } from "node:fs";
+import { locked } from "../../bus/lock.ts";
 import { growCapacity, readCapacity, sectorBytes } from "../../devices/virtio/block-config.ts";
 import { ConfigError } from "../../exit-codes.ts";
 import { truncate } from "../../ffi/file.ts";
 import { SystemError } from "../../ffi/libc.ts";
-import { locked } from "../board.ts";
 import type { PluggedVirtio } from "./spec.ts";
 
 /** False when there is no disk of that id. Throws ConfigError naming the disk; then it is as it was. */

@@ -1,6 +1,7 @@
 /** The virtio devices of a machine as `vm.info` shows them, and what of the guest's RAM its balloon holds. */
+
+import { locked } from "../../bus/lock.ts";
 import { balloonPageBytes, VirtioBalloonConfig } from "../../devices/virtio/balloon-config.ts";
-import { locked } from "../board.ts";
 import type { PluggedVirtio } from "./spec.ts";
 
 /** A node of Cloud Hypervisor's device tree. */

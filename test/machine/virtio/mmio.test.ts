@@ -1,14 +1,16 @@
 /** The machine's virtio-mmio devices on the host's own KVM: where they are, what they are told by, what a reset leaves. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { EventRing } from "../../../src/bus/event-ring.ts";
+import { locked } from "../../../src/bus/lock.ts";
 import { createTimerfd } from "../../../src/ffi/epoll.ts";
 import { createEventfd, drainEventfd } from "../../../src/ffi/eventfd.ts";
 import { createVcpu, createVm, enableCap, setIoeventfd } from "../../../src/ffi/kvm.ts";
 import { Cap } from "../../../src/ffi/kvm-abi.ts";
-import { type Board, buildBoard, locked, stateBytes } from "../../../src/machine/board.ts";
+import { type Board, buildBoard } from "../../../src/machine/board.ts";
 import { openHostKvm } from "../../../src/machine/kvm-host.ts";
 import { Owned } from "../../../src/machine/owned.ts";
 import type { MachineSpec } from "../../../src/machine/spec.ts";
+import { stateBytes } from "../../../src/machine/spec.ts";
 import { plugMmio } from "../../../src/machine/virtio/mmio.ts";
 import { disk } from "./disk.ts";
 
