@@ -1,15 +1,16 @@
 /**
  * Linux with three network interfaces: a tap that was prepared, one that chv makes, of two pairs of queues and a large
- * MTU, and one that the kernel serves (vhost-net).
+ * MTU, and one that the kernel serves (vhost-net). Files and iperf3 go through each, also while the machine is stopped
+ * and let run.
  */
 import { describe, expect } from "bun:test";
-import { readdirSync } from "node:fs";
 import { cache } from "../lab/paths.ts";
-import { guestTest, shared } from "./guest.ts";
+import { guestTest, inside, shared } from "./guest.ts";
 import { writeInitramfs } from "./initramfs/build.ts";
+import { kernelModules, netModules } from "./initramfs/modules.ts";
+import { mountTools, toolsImage } from "./tools.ts";
 
-/** In the order in which they can be inserted. */
-const modules = ["failover", "net_failover", "virtio_net"];
+const pauses = 5;
 const megabytes = 8;
 /** A file that both sides can make. */
 const pattern = `yes 0123456789abcdef0123456789abcde | head -c ${megabytes << 20}`;
@@ -22,7 +23,8 @@ const macs = [1, 2, 3].map((number) => `52:54:00:00:00:0${number}`);
 
 /** More than a command line has room for. Interface N of the guest is 10.7.N.2, the host's side 10.7.N.1. */
 const script = [
-  `load ${modules.join(" ")}`,
+  `load virtio_blk ${netModules.join(" ")}`,
+  mountTools("vda"),
   "for i in 0 1 2; do",
   "  ip addr add 10.7.$i.2/24 dev eth$i; ip link set eth$i up",
   "  echo eth$i $(cat /sys/class/net/eth$i/address) mtu $(cat /sys/class/net/eth$i/mtu)",
@@ -35,6 +37,18 @@ const script = [
   `  ${pattern} | nc 10.7.$i.1 500$i`,
   "  echo received$i $(nc 10.7.$i.1 510$i </dev/null | sha256sum)",
   "done",
+  "iperf() { iperf3 -f k $@ | sed -n 's/.* \\([0-9]*\\) Kbits.sec.*receiver.*/\\1/p'; }", // what arrived, in kbit/s
+  "for i in 0 1 2; do",
+  "  echo iperf$i $(iperf -c 10.7.$i.1 -t 1) $(iperf -c 10.7.$i.1 -t 1 -R)",
+  "done",
+  "echo under way",
+  "{ read -r _; touch /tmp/enough; } </dev/console &",
+  "iperf -c 10.7.0.1 -t 8 >/tmp/iperf & flow=$!",
+  "until [ -e /tmp/enough ]; do for i in 0 1 2; do",
+  "  echo meanwhile$i $(nc 10.7.$i.1 510$i </dev/null | sha256sum)",
+  "done; done",
+  "wait $flow; echo flowed $(cat /tmp/iperf)",
+  "echo complaints $(dmesg | grep -ciE 'blocked for more|soft lockup|rcu.*stall|transmit queue.*timed out')",
   "echo large $(ping -c 3 -W 5 -s 8500 10.7.1.1 | grep -c '8508 bytes from')",
   "ip link set eth0 promisc on; ip link set eth0 promisc off",
   "ip link set eth0 down; ip link set eth0 up",
@@ -46,38 +60,43 @@ const script = [
   "echo carrier $(cat /sys/class/net/eth1/carrier)",
 ].join("\n");
 
-function withModules(): string {
-  const folder = `${cache}/kernels/6.12-cloud/modules`;
-  const names = readdirSync(folder, { recursive: true, encoding: "utf8" });
-  const wanted = modules.map((module) => names.find((name) => name.endsWith(`/${module}.ko`))!);
+function initramfs(): string {
   const file = `${cache}/e2e/net.cpio`;
-  writeInitramfs(file, {
-    files: { "run.sh": script },
-    modules: wanted.map((name) => `${folder}/${name}`),
-  });
+  const modules = kernelModules(["virtio_blk", ...netModules]);
+  writeInitramfs(file, { files: { "run.sh": script }, modules });
   return file;
 }
 
 const nets = shared("net", () => ({
-  initramfs: withModules(),
+  initramfs: initramfs(),
   before: `
     ip tuntap add dev chv0 mode tap && ip addr add 10.7.0.1/24 dev chv0 && ip link set chv0 up
     ${pattern} >file`,
   more: [
+    ...[
+      "--api-socket",
+      "api.sock",
+      "--disk",
+      `path=${inside(toolsImage())},readonly=on,image_type=raw`,
+    ],
     ...["--cpus", "boot=2"], // Linux uses as many pairs of queues as it has processors
     ...["--net", `tap=chv0,mac=${macs[0]}`],
     `ip=10.7.1.1,mask=255.255.255.0,mac=${macs[1]},mtu=9000,num_queues=4,id=wide`,
     `ip=10.7.2.1,mask=255.255.255.0,mac=${macs[2]},vhost=on`,
   ],
+  input: "await_text paused ''; echo",
   drive: `
+    iperf3 -s >/dev/null & server=$!
     await_text stdout ready || return
     echo "$(cat /proc/$chv/task/*/comm)" >threads
     for i in 0 1 2; do
       socat -u TCP-LISTEN:500$i,reuseaddr CREATE:got$i &
-      socat -u FILE:file TCP-LISTEN:510$i,reuseaddr &
+      socat -U TCP-LISTEN:510$i,reuseaddr,fork FILE:file & servers="$servers $!"
     done
+    await_text stdout 'under way' && pauses ${pauses} && echo yes >paused || return
     await_text stdout 'pull the cable' && ip link delete vmtap0`,
   after: `
+    kill $server $servers
     for i in 0 1 2; do sha256sum <got$i; done >sums
     ip link delete chv0; rm -f file got?`,
 }));
@@ -99,6 +118,28 @@ describe("network interfaces", () => {
       expect(files.sums!.split("\n")[i]).toStartWith(expectedPattern);
     });
   }
+
+  for (const [i, what] of ["a prepared tap", "several queues", "vhost-net"].entries()) {
+    guestTest(`carry what iperf3 sends, both ways: ${what}`, async () => {
+      const { stdout } = await nets();
+      const [, out, back] = new RegExp(`^iperf${i} (\\d+) (\\d+)$`, "m").exec(stdout) ?? [];
+      expect(Number(out)).toBeGreaterThan(0);
+      expect(Number(back)).toBeGreaterThan(0);
+    });
+  }
+
+  guestTest("lose nothing while the machine is paused and resumed", async () => {
+    const { stdout, events } = await nets();
+    expect(events.filter((event) => event === "vm/paused")).toHaveLength(pauses);
+    expect(events.filter((event) => event === "vm/resumed")).toHaveLength(pauses);
+    const sums = [...stdout.matchAll(/^meanwhile(\d) (\S+)/gm)].map(([, i, sum]) => [i, sum]);
+    expect(sums.length).toBeGreaterThanOrEqual(3);
+    for (const [at, sum] of sums.entries()) {
+      expect(sum).toEqual([String(at % 3), expectedPattern]);
+    }
+    expect(Number(/^flowed (\d+)$/m.exec(stdout)?.[1])).toBeGreaterThan(0);
+    expect(stdout).toContain("complaints 0\n");
+  });
 
   guestTest("carry packets of the large MTU", async () => {
     expect((await nets()).stdout).toContain("large 3");
