@@ -6,8 +6,9 @@
 export const BootLayout = {
   start: 0x500,
   gdt: 0x500,
-  startInfo: 0x600,
-  moduleList: 0x680,
+  /** Not in the first page: a firmware may clear that before it has read all it was told. */
+  startInfo: 0x6000,
+  moduleList: 0x6080,
   bootParams: 0x7000,
   /**
    * The first vCPU's stack grows down from here; 64-bit kernels bring their own, small guests may

@@ -27,6 +27,8 @@ export interface BootOptions {
   /** Guest-physical; 0 when there is no ACPI. */
   readonly rsdpAddress: number;
   readonly entry: KernelEntry;
+  /** The file is a firmware, which finds its kernel itself. */
+  readonly firmware?: boolean;
   readonly random: (bytes: number) => Uint8Array;
 }
 

@@ -9,6 +9,7 @@ import { isHostFormat, type PayloadFormat, payloadFormat } from "./decompress.ts
 import { usableRanges } from "./e820.ts";
 import { elfMagic } from "./elf.ts";
 import { type FileReader, KernelFile } from "./file-reader.ts";
+import type * as Firmware from "./firmware.ts";
 import { hex, KernelError } from "./kernel-error.ts";
 import { bootPayload } from "./payload.ts";
 import { holds, type Range, subtract } from "./ranges.ts";
@@ -31,6 +32,7 @@ export function loadKernel(options: BootOptions, reader: FileReader): BootState 
   const file = new KernelFile(reader, kernelFd, kernelSize, kernelPath);
   const free = freeMemory(options);
   const start = file.read(0, Math.min(kernelSize, 4096), "its start");
+  if (options.firmware) return firmwares().bootFirmware(options, file, start, free);
   if (isElf(start)) return bootElf(options, file, free);
   if (!isBzImage(start)) return unknownFile(file, start);
 
@@ -49,6 +51,9 @@ export function loadKernel(options: BootOptions, reader: FileReader): BootState 
     "leave --kernel-entry out, or say --kernel-entry bzimage",
   );
 }
+
+/** Loaded where it is asked for. */
+const firmwares = () => require("./firmware.ts") as typeof Firmware;
 
 const isQuicker = (format: PayloadFormat | undefined): boolean =>
   format !== undefined && hostWins.includes(format);
@@ -90,7 +95,9 @@ const strangers: readonly (readonly [string, string])[] = [
 
 function unknownFile(file: KernelFile, start: Uint8Array): never {
   const text = String.fromCharCode(...start.subarray(0, 8));
-  const stranger = strangers.find(([magic]) => text.startsWith(magic))?.[1];
+  const stranger =
+    strangers.find(([magic]) => text.startsWith(magic))?.[1] ??
+    firmwares().rawFirmware(file, start);
   const packed = payloadFormat(start);
   const what = stranger ?? (packed && `${packed} data`);
   return file.refuse(

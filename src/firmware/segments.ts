@@ -15,7 +15,7 @@ export function checkSegments(
     if (!holds(free, address, address + memorySize)) {
       file.refuse(
         `its segment at ${hex(address)}, ${memorySize} bytes long, does not lie in free guest RAM`,
-        "give the guest more memory, or link the kernel at 1 MiB or above",
+        "give the guest more memory, or link it at 1 MiB or above",
       );
     }
   }

@@ -46,6 +46,8 @@ export interface BootPlan {
   readonly kernel: InputFile;
   readonly initramfs: InputFile | undefined;
   readonly cmdline: string;
+  /** `kernel` is a firmware. */
+  readonly firmware?: boolean;
   /** The image whose own kernel it is. */
   readonly image?: string | undefined;
   readonly entry: KernelEntry;
@@ -91,7 +93,7 @@ export function prepareBoot(plan: BootPlan): BootState {
     if (!(error instanceof KernelError)) throw error;
     const { message } = error;
     throw new ConfigError(
-      plan.image === undefined ? inOptions(message) : `--disk ${plan.image}: ${message}`,
+      plan.image === undefined ? inOptions(message, plan) : `--disk ${plan.image}: ${message}`,
     );
   }
 }
@@ -110,15 +112,16 @@ const announced = ({ cmdline, virtioMmio = [] }: BootPlan): string =>
   ].join(" ");
 
 /** The loaders know files, the user knows options. */
-const inOptions = (message: string): string =>
+const inOptions = (message: string, { firmware }: BootPlan): string =>
   message
-    .replace(/^Kernel /, "--kernel ")
+    .replace(/^Kernel /, firmware ? "--firmware " : "--kernel ")
     .replace(/^Initramfs /, "--initramfs ")
     .replace(/^Command line:/, "--cmdline:");
 
 function load(plan: BootPlan): BootState {
-  const { memory, kernel, initramfs } = plan;
-  const acpi = !hasOption(plan.cmdline, "acpi=off");
+  const { memory, kernel, initramfs, firmware = false } = plan;
+  // a firmware's command line is for the kernel that it finds: it needs ACPI itself
+  const acpi = firmware || !hasOption(plan.cmdline, "acpi=off");
   const tables = acpi ? acpiTables(plan) : { rsdpAddress: 0, blobs: mpTables(plan) };
   for (const { address, data } of tables.blobs) memory.write(address, data);
   const smbios = smbiosTables(plan);
@@ -130,11 +133,12 @@ function load(plan: BootPlan): BootState {
       kernelSize: kernel.size,
       kernelPath: kernel.path,
       ...(initramfs ? { initramfs } : {}),
-      cmdline: announced(plan),
+      cmdline: firmware ? plan.cmdline : announced(plan),
       ram: memory,
       e820: e820(memory),
       rsdpAddress: tables.rsdpAddress,
       entry: plan.entry,
+      firmware,
       random: (bytes) => crypto.getRandomValues(new Uint8Array(bytes)),
     },
     { read: readPart },

@@ -123,7 +123,7 @@ export class Machine {
         rtcTimerFd: owned.fd(createTimerfd()),
         watchdogTimerFd: config.watchdog ? owned.fd(createTimerfd()) : undefined,
         pvpanicSlot: config.pvpanic ? freeSlot("--pvpanic", virtio) : undefined,
-        meter,
+        ...{ meter, barsAnswer: this.kernel.isElf },
       };
       this.#spec = spec;
       this.#events = new EventRing(spec.events, ThreadNumber.main);

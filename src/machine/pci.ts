@@ -128,6 +128,7 @@ export function buildPci(
         device.powerOn(MemoryMap.pciWindow32 + virtio.slot * barStride);
       }
       pvpanic?.device.powerOn(MemoryMap.pciWindow32 + pvpanic.slot * barStride);
+      if (spec.barsAnswer) for (const { device } of functions) device.config.decodeMemory();
       Atomics.add(generation, 0, 1);
     },
   };

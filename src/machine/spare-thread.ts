@@ -17,7 +17,7 @@ let spareApi: Worker | undefined = asksForApi(Bun.argv)
  * The options that only a boot has; a command's own are checked later, and at worst a thread was started for nothing.
  */
 function asksForBoot(argv: readonly string[]): boolean {
-  return argv.some((word) => /^--(?:kernel|disk)(?:=|$)/.test(word));
+  return argv.some((word) => /^--(?:kernel|disk|firmware)(?:=|$)/.test(word));
 }
 
 /** The spare thread, once. */

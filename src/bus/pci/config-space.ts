@@ -167,6 +167,12 @@ export class PciConfigSpace implements BusDevice {
     return is64 ? this.view.getUint32(at + 4, true) * 0x1_0000_0000 + low : low;
   }
 
+  /** Turns memory decode on, as firmware would have. */
+  decodeMemory(): void {
+    const command = this.view.getUint16(Pci.COMMAND, true);
+    this.view.setUint16(Pci.COMMAND, command | PciCommand.MEMORY, true);
+  }
+
   /** Puts a BAR where firmware would have. */
   placeBar(index: number, address: number): void {
     const at = Pci.BASE_ADDRESS_0 + index * 4;

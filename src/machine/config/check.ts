@@ -139,7 +139,7 @@ export function checkConfig(vm: VmConfig): void {
   }
 }
 
-/** What a boot asks beyond that: a kernel, or a disk to find one on, and nothing that is not built. */
+/** What a boot asks beyond that: a firmware, a kernel or a disk to find one on, and nothing that is not built. */
 export function checkBoot(vm: VmConfig, vmm?: VmmOptions): BootConfig {
   checkConfig(vm);
   const missing = unbuilt.find(({ asked }) => asked(vm, vmm));
@@ -152,7 +152,23 @@ export function checkBoot(vm: VmConfig, vmm?: VmmOptions): BootConfig {
   return vm;
 }
 
+/** What says how a kernel is booted, and means nothing to a firmware. */
+const forKernels = [
+  ["--kernel", "kernel", "is booted in place of what a firmware finds"],
+  ["--initramfs", "initramfs", "goes with a kernel, and --firmware brings its own"],
+  ["--boot-entry", "boot_entry", "chooses from a disk's menu, which --firmware reads itself"],
+] as const;
+
 function checkKernel({ payload, disks = [] }: VmConfig): void {
+  if (payload.firmware !== undefined) {
+    for (const [option, key, why] of forKernels) {
+      if (payload[key] === undefined) continue;
+      throw new ConfigError(`${option}: ${why}; drop it, or --firmware`, option);
+    }
+    if (payload.kernel_entry === "auto") return;
+    const why = "says who unpacks a kernel, and --firmware is in its place; drop one";
+    throw new ConfigError(`--kernel-entry: ${why}`, "--kernel-entry");
+  }
   if (payload.kernel !== undefined) {
     if (payload.boot_entry === undefined) return;
     const why = "chooses from a disk's menu, and --kernel is in its place; drop one";

@@ -21,7 +21,7 @@ export const PayloadConfig = field(
       }),
     ),
     initramfs: v.optional(path("Initial RAM file system")),
-    firmware: v.optional(path("Firmware that finds its kernel itself", jsonOnly)),
+    firmware: v.optional(path("Firmware, an ELF with a PVH note, that finds its kernel itself")),
     cmdline: v.optional(
       text("Kernel command line, taken byte for byte; in place of a disk's own", {
         hint: "STRING",

@@ -52,7 +52,6 @@ export const unbuilt: readonly Unbuilt[] = [
     option: "--platform num_pci_segments=",
     asked: (vm) => (vm.platform?.num_pci_segments ?? 1) > 1,
   },
-  { option: "payload.firmware", asked: (vm) => vm.payload.firmware !== undefined },
   { option: "cpus.kvm_hyperv: true", asked: (vm) => vm.cpus.kvm_hyperv === true },
   { option: "cpus.nested: false", asked: (vm) => vm.cpus.nested === false },
   { option: "cpus.features.amx: true", asked: (vm) => vm.cpus.features?.amx === true },

@@ -15,11 +15,15 @@ const consolesOf = (cmdline: string): string[] =>
     .split(/\s+/)
     .flatMap((word) => /^console=([^,]+)/.exec(word)?.[1] ?? []);
 
-/** The device that goes to the terminal where the user leaves that open: the one that the kernel's messages go to. */
+/**
+ * The device that goes to the terminal where the user leaves that open: the one that the kernel's messages go to. A
+ * firmware speaks on the serial port.
+ */
 export function withConsole(config: VmConfig, cmdline: string): VmConfig {
   if (!config.auto_console) return config;
   const named = consolesOf(cmdline).findLast((name) => name === "ttyS0" || name === "hvc0");
-  if (named !== "ttyS0") return config;
+  const usual = config.payload.firmware === undefined ? "hvc0" : "ttyS0";
+  if ((named ?? usual) !== "ttyS0") return config;
   return {
     ...config,
     serial: { ...config.serial, mode: "Tty" },

@@ -1,9 +1,9 @@
 /**
- * What the machine boots: the files of `--kernel` and `--initramfs`, or what the machine's own disk names
- * (docs/disk-boot.md); and the command line, as the options change it.
+ * What the machine boots: the file of `--firmware`, the files of `--kernel` and `--initramfs`, or
+ * what the machine's own disk names (docs/disk-boot.md); and the command line, as the options change it.
  */
 import { ConfigError } from "../../exit-codes.ts";
-import { writeAll } from "../../ffi/file.ts";
+import { pread, writeAll } from "../../ffi/file.ts";
 import { memfd } from "../../ffi/memory.ts";
 import type * as BootDisk from "../../firmware/disk/boot-disk.ts";
 import {
@@ -13,9 +13,10 @@ import {
   NoBootSetup,
 } from "../../firmware/disk/boot-setup.ts";
 import { DiskError } from "../../firmware/disk/medium.ts";
-import { type InputFile, openInput } from "../boot.ts";
+import { elfMagic } from "../../firmware/elf.ts";
 import { seedId } from "../config/ids.ts";
 import type { BootConfig } from "../config/vm.ts";
+import { type InputFile, openInput } from "../boot.ts";
 import { Owned } from "../owned.ts";
 import { appended, silentConsoles } from "./cmdline.ts";
 import type * as ImageMedium from "./image-medium.ts";
@@ -38,6 +39,10 @@ export interface KernelFiles {
   readonly kernel: InputFile;
   readonly initramfs: InputFile | undefined;
   readonly cmdline: string;
+  /** `kernel` is a firmware. */
+  readonly firmware?: boolean;
+  /** `kernel` is no Linux as it is shipped, and may be a firmware even where it is not called one. */
+  readonly isElf: boolean;
   readonly choice: DiskChoice | undefined;
   /** Lines for the log. */
   readonly notes: readonly string[];
@@ -50,7 +55,8 @@ export interface KernelFiles {
 export function openKernelFiles(config: BootConfig): KernelFiles {
   const owned = new Owned();
   try {
-    const { kernel } = config.payload;
+    const { kernel, firmware } = config.payload;
+    if (firmware !== undefined) return fromFirmware(firmware, config, owned);
     return kernel === undefined ? fromDisks(config, owned) : fromFiles(kernel, config, owned);
   } catch (error) {
     owned.close();
@@ -69,7 +75,23 @@ function fromFiles(path: string, config: BootConfig, owned: Owned): KernelFiles 
   const { cmdline, cmdline_append } = config.payload;
   return {
     ...{ kernel, initramfs, choice: undefined, notes: [], warnings: [] },
+    isElf: startsAsElf(kernel),
     cmdline: appended(cmdline ?? diskCmdline(config), cmdline_append),
+    close: () => owned.close(),
+  };
+}
+
+function startsAsElf({ fd }: InputFile): boolean {
+  const magic = new Uint8Array(4);
+  return pread(fd, magic, 4, 0) === 4 && new Uint32Array(magic.buffer)[0] === elfMagic;
+}
+
+/** A firmware reads the disks itself. */
+function fromFirmware(path: string, { payload }: BootConfig, owned: Owned): KernelFiles {
+  return {
+    ...{ kernel: owned.file(openInput("--firmware", path)), initramfs: undefined },
+    ...{ firmware: true, isElf: true, choice: undefined, notes: [], warnings: [] },
+    cmdline: appended(payload.cmdline ?? "", payload.cmdline_append),
     close: () => owned.close(),
   };
 }
@@ -153,7 +175,11 @@ function fromDisks(config: BootConfig, owned: Owned): KernelFiles {
       `command line: ${cmdline}`,
     ];
     const warnings = setup.notes.map((note) => `--disk ${disk}: ${note}`);
-    return { kernel, initramfs, cmdline, choice, notes, warnings, close: () => owned.close() };
+    return {
+      ...{ kernel, initramfs, cmdline, choice, notes, warnings },
+      isElf: startsAsElf(kernel),
+      close: () => owned.close(),
+    };
   } catch (error) {
     throw error instanceof DiskError ? diskError(disk, error) : error;
   } finally {

@@ -128,6 +128,26 @@ test("a boot needs a kernel; a configuration that is only stored does not", () =
   expect(checkBoot(config({ payload: { kernel: "/k" } })).payload.kernel).toBe("/k");
 });
 
+test("a firmware takes the place of a kernel and of all that goes with one", () => {
+  const firmware = "/fw";
+  const payload = (more: object) => config({ payload: { firmware, ...more }, disks: [] });
+
+  expect(checkBoot(payload({})).payload.firmware).toBe(firmware);
+  expect(() => checkBoot(payload({ cmdline: "a", cmdline_append: "b" }))).not.toThrow();
+  for (const [key, option] of [
+    ["kernel", "--kernel"],
+    ["initramfs", "--initramfs"],
+    ["boot_entry", "--boot-entry"],
+  ] as const) {
+    expect(() => checkBoot(payload({ [key]: "/x" }))).toThrow(
+      new RegExp(`^${option}: .*--firmware`),
+    );
+  }
+  expect(() => checkBoot(payload({ kernel_entry: "direct" }))).toThrow(
+    /^--kernel-entry: .*--firmware is in its place/,
+  );
+});
+
 test("what asks for nothing boots, what asks for an unbuilt device does not", () => {
   const payload = { kernel: "/k" };
   const idle = { disks: [], net: [], fs: [], pmem: [], devices: [], balloon: { size: 0 } };

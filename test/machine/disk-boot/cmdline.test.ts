@@ -36,6 +36,17 @@ test.each<[string, string, string]>([
   },
 );
 
+test("a firmware speaks on the serial port, unless the command line says otherwise", () => {
+  const firmware = config({ auto_console: true, payload: { firmware: "/fw" } });
+  const modes = (line: string) => {
+    const { serial, console } = withConsole(firmware, line);
+    return [serial.mode, console.mode];
+  };
+
+  expect(modes("")).toEqual(["Tty", "Null"]);
+  expect(modes("console=hvc0")).toEqual(["Null", "Tty"]);
+});
+
 test.each<[object, string, string[]]>([
   [{ serial: { mode: "Tty" }, console: { mode: "Off" } }, "console=ttyS0", []],
   [{ serial: { mode: "Tty" }, console: { mode: "Off" } }, "console=hvc0", ["--serial"]],
