@@ -14,7 +14,7 @@ export interface SmallContent {
   readonly kernel: string;
   readonly initramfs: string;
   /** By path in the root: "etc/name". */
-  readonly files: Readonly<Record<string, string>>;
+  readonly files: Readonly<Record<string, string | Uint8Array>>;
   readonly format: ImageFormat;
 }
 
