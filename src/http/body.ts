@@ -35,14 +35,8 @@ export function readBody<S extends ObjectSchema>(schema: S, json: unknown): Body
     ?.map(({ key }) => step(key))
     .join("")
     .replace(/^\./, "");
-  throw new ApiError(400, clipped(`${path || "body"}: ${issue.message}`));
+  throw new ApiError(400, `${path || "body"}: ${issue.message}`);
 }
-
-const messageLength = 1000;
-
-/** A message quotes what came, which may be of any length. */
-const clipped = (text: string) =>
-  text.length > messageLength ? `${text.slice(0, messageLength)}…` : text;
 
 const step = (key: unknown) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`);
 

@@ -46,11 +46,17 @@ export function statusOf(error: unknown): number {
   return error instanceof KvmError ? 503 : 500;
 }
 
+const messageLength = 1000;
+
+/** A message quotes what came, which may be of any length. */
+export const clipped = (text: string): string =>
+  text.length > messageLength ? `${text.slice(0, messageLength)}…` : text;
+
 /** The messages of an error and of what caused it. */
 function messagesOf(error: unknown): string[] {
   const messages: string[] = [];
   for (let one: unknown = error; one instanceof Error && messages.length < 8; one = one.cause) {
-    messages.push(one.message.replace(/\s+/g, " "));
+    messages.push(clipped(one.message.replace(/\s+/g, " ")));
   }
   return messages.length > 0 ? messages : [String(error)];
 }

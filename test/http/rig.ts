@@ -87,6 +87,12 @@ export class Client {
     this.#socket!.flush();
   }
 
+  /** Whether it takes what comes. */
+  listen(on: boolean): void {
+    if (on) this.#socket?.resume();
+    else this.#socket?.pause();
+  }
+
   end(): void {
     this.#socket?.end();
   }

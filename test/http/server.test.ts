@@ -85,6 +85,21 @@ test("a body of the longest length is read", async () => {
   expect((await client.ask("PUT", "vm.create", text.padEnd(limits.body, " "))).status).toBe(204);
 });
 
+test("a client that asks much is not answered on before it reads, and loses nothing", async () => {
+  await using rig = await startApi();
+  const [slow, other] = [await rig.connect(), await rig.connect()];
+  const document = ping.replace("vmm.ping", "openapi.json");
+  const heads = 30;
+
+  slow.listen(false);
+  slow.send(document.repeat(heads) + ping);
+  for (let i = 0; i < 20; i++) expect((await other.ask("GET", "vmm.ping")).status).toBe(200);
+  slow.listen(true);
+
+  for (let i = 0; i < heads; i++) expect((await slow.answer()).status).toBe(200);
+  expect(JSON.parse((await slow.answer()).body)).toHaveProperty("version");
+});
+
 test("the client after the 64th is told so, and one that leaves makes room", async () => {
   await using rig = await startApi();
   const clients: Client[] = [];

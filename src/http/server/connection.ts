@@ -1,6 +1,7 @@
 /**
  * One client of the socket: its requests in order, one at a time, and its answers. Reading and writing never wait; what
- * the client does not take is kept, up to a limit for streams, whose slow readers are let go.
+ * the client does not take is kept, up to a limit: beyond it no further request is looked at, and a
+ * stream's slow reader is let go.
  */
 import { Block } from "../../ffi/block.ts";
 import { monotonicNs } from "../../ffi/clock.ts";
@@ -22,6 +23,8 @@ import {
 const copyBytes = 64 * 1024;
 /** Descriptors that one connection may have waiting. */
 const descriptorsMax = 253;
+/** What a client may be behind and be given a further answer. */
+const answerBacklog = 256 * 1024;
 /** What a stream's reader may be behind. */
 const streamBacklog = 4 * 1024 * 1024;
 /** How long a client that is being let go may take to notice. */
@@ -54,6 +57,8 @@ export class Connection {
   #lingerNs = 0;
   /** Since when a request is on its way; 0 when none is. */
   #beganNs = 0;
+  /** The client has to read before its next request is looked at. */
+  #held = false;
 
   constructor(readonly fd: number) {}
 
@@ -98,6 +103,14 @@ export class Connection {
   /** The next request of what was read before, when none is being answered. */
   next(nowNs: number): Arrived | undefined {
     if (this.#current || this.#closing || this.#brokenOff) return undefined;
+    if (this.#outBytes > answerBacklog) {
+      this.#held = true;
+      return undefined;
+    }
+    if (this.#held) {
+      this.#held = false;
+      this.#beganNs = nowNs; // what has come meanwhile was not late
+    }
     try {
       const request = this.#parser.next();
       if (!request) {
@@ -124,7 +137,7 @@ export class Connection {
   }
 
   get #arriving(): boolean {
-    return !this.#current && !this.#closing && this.#beganNs > 0;
+    return !this.#current && !this.#closing && !this.#held && this.#beganNs > 0;
   }
 
   /** The moment from which on `expire` or `over` has something to say; infinity when there is none. */

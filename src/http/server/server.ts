@@ -116,7 +116,10 @@ export class HttpServer {
   #serve(token: number, events: number): void {
     const connection = this.#clients.get(token)?.connection;
     if (!connection) return;
-    if (events & Epoll.out) connection.write();
+    if (events & Epoll.out) {
+      connection.write();
+      this.#deliver(token, connection.next(monotonicNs())); // it may have been held back
+    }
     if (events & Epoll.in) this.#deliver(token, connection.read(monotonicNs()));
     else if (events & (Epoll.hangUp | Epoll.error)) connection.hangUp();
     this.#settle(token);
