@@ -53,7 +53,9 @@ class BackendProcess implements DeviceHome {
   readonly #signals = new SignalPipe(Object.keys(exitCodes).map(Number));
   readonly #served: VhostUserDevice;
   readonly #server: VhostUserServer;
-  readonly #window = new PollWindow();
+  /** For what drivers offer while nothing is in hand, and for the end of what is. */
+  readonly #offers = new PollWindow();
+  readonly #endings = new PollWindow();
   /** When there was last something to do. */
   #idleNs = 0;
   #looks = 0;
@@ -83,7 +85,8 @@ class BackendProcess implements DeviceHome {
     for (let round = 1; this.#signal === 0; round++) {
       if (round % roundsPerCollection === 0) Bun.gc(true);
       this.#poll();
-      if (this.#served.sleep()) this.#sleep();
+      // a signal that was found while looking wakes nobody any more
+      if (this.#signal === 0 && this.#served.sleep()) this.#sleep();
     }
     this.#end();
     return exitCodes[this.#signal] ?? ExitCode.ok;
@@ -111,23 +114,26 @@ class BackendProcess implements DeviceHome {
 
   /** Looks for work, until there has been none for a while; descriptors have their turn in between. */
   #poll(): void {
-    const { ns } = this.#window;
     this.#idleNs = monotonicNs();
-    for (let idle = 1; ; idle++) {
+    for (let idle = 1; this.#signal === 0; idle++) {
       if (this.#served.poll()) idle = 0;
       this.#looks = (this.#looks + 1) % looksPerTurn;
       if (this.#looks === 0) this.#turn(0);
-      if (ns === 0 || this.#signal !== 0) return;
-      if (idle % looksPerClock !== 0) continue;
+      if (idle === 1 ? this.#window.ns > 0 : idle % looksPerClock !== 0) continue;
       const now = monotonicNs();
       if (idle === 0) this.#idleNs = now;
-      else if (now - this.#idleNs > ns) return;
+      else if (now - this.#idleNs >= this.#window.ns) return;
     }
   }
 
   #sleep(): void {
+    const window = this.#window;
     this.#turn(-1);
-    this.#window.idled(monotonicNs() - this.#idleNs);
+    if (this.#served.canPoll) window.idled(monotonicNs() - this.#idleNs);
+  }
+
+  get #window(): PollWindow {
+    return this.#served.inFlight ? this.#endings : this.#offers;
   }
 
   #turn(timeoutMs: number): void {

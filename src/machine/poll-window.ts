@@ -1,6 +1,7 @@
 /**
- * How long to look for work before going to sleep. To sleep and be woken costs a processor about 10 us; so a thread
- * that would be woken sooner does better to look, and one that would sleep for longer does not.
+ * How long to look for something before going to sleep. To sleep and be woken costs a processor about 10 us; so a
+ * thread that would be woken sooner does better to look, and one that would sleep for longer does not: what it waits for
+ * may need the processor. Waits of different kinds have a window each.
  */
 
 /** The longest time, in ns. */

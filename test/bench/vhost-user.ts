@@ -49,7 +49,9 @@ export class Backend implements AsyncDisposable {
     readonly under: readonly string[] = [],
   ) {
     rmSync(socket, { force: true });
-    this.#process = Bun.spawn([...under, ...pinned(0), ...command], {
+    // it ends with the bench, however that ends
+    const mortal = ["setpriv", "--pdeathsig", "KILL"];
+    this.#process = Bun.spawn([...under, ...mortal, ...pinned(0), ...command], {
       stdio: ["ignore", "ignore", "inherit"],
     });
   }

@@ -5,6 +5,17 @@ import { chvCommand } from "./harness.ts";
 import { Follower } from "./process.ts";
 
 const timeoutMs = 60_000;
+/** It ends with the process of the test, however that ends. */
+const mortal = ["setpriv", "--pdeathsig", "KILL"];
+const started: Follower[] = [];
+
+/** Kills what is left of a test that failed or took too long. */
+export async function endBackends(): Promise<void> {
+  for (const backend of started.splice(0)) {
+    backend.kill("SIGKILL");
+    await backend.ended();
+  }
+}
 
 /** Starts it, by the command `under` if there is one, and waits until its socket is there. Throws, with what it said, when it ends before. */
 export async function startBackend(
@@ -14,9 +25,10 @@ export async function startBackend(
 ): Promise<Follower> {
   const there = appears(socket);
   const backend = new Follower(
-    [...under, ...(await chvCommand()), "backend", ...args, "--socket", socket],
+    [...under, ...mortal, ...(await chvCommand()), "backend", ...args, "--socket", socket],
     timeoutMs,
   );
+  started.push(backend);
   const ended = backend.ended();
   const first = await Promise.race([there.then(() => undefined), ended]);
   if (first) throw new Error(`the backend ended with ${first.exitCode}: ${first.stderr}`);

@@ -2,7 +2,7 @@
  * `chv backend block` as a process of its own: with QEMU's devices before it and the guest of virtio-blk in QEMU, and
  * under load, killed and started again.
  */
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, describe, expect, test } from "bun:test";
 import {
   existsSync,
   mkdtempSync,
@@ -15,7 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NetworkNamespace } from "../network/namespace.ts";
-import { startBackend } from "./backend.ts";
+import { endBackends, startBackend } from "./backend.ts";
 import { buildGuest, buildHostProgram } from "./build.ts";
 import { chvCommand, guestTimeoutMs, verdicts } from "./harness.ts";
 import { Follower } from "./process.ts";
@@ -24,6 +24,7 @@ import { converse, Speaker } from "./speaker.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-vhost-user-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
+afterEach(endBackends);
 const sectorBytes = 512;
 let files = 0;
 const fresh = (name: string) => join(folder, `${name}${files++}`);

@@ -2,6 +2,8 @@
 
 /** Who asked. */
 export interface ImageClient {
+  /** Nothing but this image waits for the thread. */
+  readonly alone?: boolean;
   /** The request in `slot` has ended: 0, or the errno of what went wrong. Called by `turn` alone. */
   ended(slot: number, error: number): void;
   /** A line for the log. */

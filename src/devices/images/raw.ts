@@ -3,6 +3,7 @@
  * and pwritev2(2), which end before `turn` returns; what may take as long as the host likes is then a chore.
  */
 import { Block } from "../../ffi/block.ts";
+import { monotonicNs } from "../../ffi/clock.ts";
 import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
@@ -16,6 +17,7 @@ import { Errno } from "../../ffi/libc.ts";
 import type { Chores } from "../chores/chores.ts";
 import { Bounce } from "./bounce.ts";
 import type { DiskImage, ImageClient } from "./disk-image.ts";
+import { PromptWrites } from "./prompt-writes.ts";
 import type { Transfers } from "./transfers.ts";
 
 /** What a slot is at. A step that the host does not know is followed by the next way to the same end. */
@@ -47,11 +49,13 @@ export class RawImage implements DiskImage {
   private readonly steps: Uint8Array;
   private readonly durable: Uint8Array;
   private readonly tries: Uint8Array;
-  /** Without a ring: slots that have a step to make, and how many. */
+  /** Slots that have a step to make without the ring, and how many. */
   private readonly begun: Uint32Array;
   private readonly begunCount = new Uint32Array(1);
   private readonly choreEnded: (slot: number, error: number) => void;
   private readonly bounce: Bounce | undefined;
+  /** Beside a ring: writes that this thread makes. */
+  private readonly prompt: PromptWrites | undefined;
   /** Zeroes to write, aligned for O_DIRECT. */
   private readonly zeroes = new Block(zeroBytes + pageBytes);
   private readonly zeroAddress = Math.ceil(this.zeroes.address / pageBytes) * pageBytes;
@@ -68,6 +72,8 @@ export class RawImage implements DiskImage {
     /** The file was opened with O_DIRECT. */
     direct = false,
     readonly calls: FileCalls = fileCalls,
+    /** In ns. */
+    readonly now: () => number = monotonicNs,
   ) {
     this.fd = way.fd;
     this.ring = "submit" in way ? way : undefined;
@@ -78,6 +84,7 @@ export class RawImage implements DiskImage {
     this.tries = new Uint8Array(transfers.slots);
     this.begun = new Uint32Array(transfers.slots);
     this.bounce = direct ? new Bounce(file, transfers, calls) : undefined;
+    this.prompt = this.ring && client.alone && !direct ? new PromptWrites() : undefined;
   }
 
   read(slot: number): void {
@@ -113,15 +120,40 @@ export class RawImage implements DiskImage {
     this.steps[slot] = step;
     this.durable[slot] = durable ? 1 : 0;
     this.tries[slot] = 0;
-    if (this.ring) this.queue(this.ring, slot);
+    if (this.ring && !this.isPrompt(slot)) this.queue(this.ring, slot);
     else this.makeReady(slot);
+  }
+
+  private isPrompt(slot: number): boolean {
+    if (this.prompt === undefined || this.steps[slot] !== Step.write) return false;
+    return this.durable[slot] === 0 && this.prompt.suits(this.transfers.left[slot]!);
   }
 
   private makeReady(slot: number): void {
     this.begun[this.begunCount[0]!++] = slot;
   }
 
+  /** Makes the writes that this thread makes; what one of them leaves to do is the ring's. */
+  private turnPrompt(ring: RequestRing, prompt: PromptWrites): void {
+    const { begun, begunCount, now } = this;
+    const count = begunCount[0]!;
+    begunCount[0] = 0;
+    let start = now();
+    for (let i = 0; i < count; i++) {
+      const slot = begun[i]!;
+      if (prompt.resting(start)) {
+        this.queue(ring, slot);
+        continue;
+      }
+      this.goesOnInRing(ring, slot, this.call(slot));
+      const end = now();
+      prompt.made(start, end);
+      start = end;
+    }
+  }
+
   private turnRing(ring: RequestRing): void {
+    if (this.prompt && this.begunCount[0]! > 0) this.turnPrompt(ring, this.prompt);
     let again = true;
     while (again) {
       again = false;

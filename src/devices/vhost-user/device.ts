@@ -111,14 +111,24 @@ export class VhostUserDevice implements BackendHost {
 
   /** Looks for what drivers have offered: whether there was something. */
   poll(): boolean {
-    const { backend, flags } = this;
-    if (flags[live] === 0 || flags[broken] === 1 || !backend.poll) return false;
+    const { backend } = this;
+    if (!this.canPoll) return false;
     try {
-      return backend.poll();
+      return backend.poll!();
     } catch (error) {
       this.contain(error);
       return true;
     }
+  }
+
+  /** It can be looked for what drivers have offered, and there may be something. */
+  get canPoll(): boolean {
+    return this.flags[live] === 1 && this.flags[broken] === 0 && this.backend.poll !== undefined;
+  }
+
+  /** Requests are in hand, whose end is waited for. */
+  get inFlight(): boolean {
+    return this.backend.inFlight === true;
   }
 
   /** Drivers are to kick from now on; false when there is something to do already. */

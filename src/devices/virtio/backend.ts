@@ -7,7 +7,10 @@ import type { Virtqueue } from "./queue.ts";
 
 /** What a backend's host does for it. */
 export interface BackendHost {
-  /** The host looks for work by `poll` for a while, and calls `sleep` before it does. */
+  /**
+   * The host looks for work by `poll` for a while, and calls `sleep` before it does. Its thread serves nothing but this
+   * backend.
+   */
   readonly polls?: boolean;
   /** Calls `ready(events)` on the worker when a descriptor has one of epoll's `events`. Level-triggered. */
   watch(fd: number, events: number, ready: (events: number) => void): void;
@@ -54,6 +57,8 @@ export interface Backend {
    * was something. Throws GuestFault.
    */
   poll?(): boolean;
+  /** Requests are in hand, whose end is waited for. */
+  readonly inFlight?: boolean;
   /** Before sleep: kicks are asked for. False when there is something to do already. Throws GuestFault. */
   sleep?(): boolean;
   /**

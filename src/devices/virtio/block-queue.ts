@@ -31,6 +31,13 @@ const [freeCount, waiting] = [0, 1];
 /** Most requests, and about the most bytes, that a queue takes before other queues and devices have their turn. */
 const turnRequests = 256;
 const turnBytes = 2 ** 24;
+/**
+ * The image begins with them in batches, and the driver hears of what has ended, while further ones are looked at: the
+ * host's disk, this thread and the driver are at work at the same time, and buffers come again while they are in a
+ * processor's cache. Of about so many bytes; each request counts for some more.
+ */
+const batchBytes = 2 ** 19;
+const requestBytes = batchBytes / 8;
 /** Stands for the type of a request too short to have one. */
 const noHeader = -1;
 /** What a request comes to that the limits do not let begin. */
@@ -107,6 +114,7 @@ export class BlockQueue {
     state[waiting] = 0;
     let requests = turnRequests;
     let bytes = turnBytes;
+    let batch = batchBytes;
     for (;;) {
       let head = 0;
       let begun = 0;
@@ -115,6 +123,11 @@ export class BlockQueue {
         if (begun === refused) break;
         requests--;
         bytes -= begun;
+        batch -= begun + requestBytes;
+        if (batch > 0) continue;
+        batch = batchBytes;
+        parts.image.turn();
+        queue.flush();
       }
       parts.image.turn();
       queue.flush();

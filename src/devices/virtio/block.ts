@@ -211,6 +211,14 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     else signalEventfd(this.nextTurn);
   }
 
+  get alone(): boolean {
+    return this.host.polls === true;
+  }
+
+  get inFlight(): boolean {
+    return this.busy;
+  }
+
   get durable(): boolean {
     if (this.flags[alwaysDurable] === 1) return true;
     if (this.flags[wceChosen] === 0) return false;
@@ -281,7 +289,10 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
   }
 
   private get busy(): boolean {
-    return this.queues.some((queue) => queue?.busy);
+    for (let index = 0; index < this.queues.length; index++) {
+      if (this.queues[index]?.busy) return true;
+    }
+    return false;
   }
 
   private flush(): void {
