@@ -18,6 +18,12 @@ export class BinaryError extends Error {
   override readonly name = "BinaryError";
 }
 
+/** Ends that chv has no line for. */
+const ends: { readonly [R in Reason]?: string } = {
+  poweroff: "the guest has powered itself off",
+  quit: "the machine was told to end",
+};
+
 /** The machine did not start, or ended while something was asked of it. */
 export class MachineError extends Error implements Exit {
   override readonly name: string = "MachineError";
@@ -28,11 +34,11 @@ export class MachineError extends Error implements Exit {
     /** What chv itself wrote: the last lines. */
     readonly log: string,
   ) {
-    super(
-      `${exit.message ?? "the machine has ended"} (${exit.reason}, exit status ${exit.status})`,
-    );
-    this.reason = exit.reason;
-    this.status = exit.status;
+    const { reason, status, message } = exit;
+    const why = message ?? ends[reason] ?? "the machine has ended";
+    super(`${why} (${reason}, exit status ${status})`);
+    this.reason = reason;
+    this.status = status;
   }
 }
 
