@@ -6,6 +6,7 @@
 import { cache, kernelFile } from "../lab/paths.ts";
 import { shared } from "./guest.ts";
 import { writeInitramfs } from "./initramfs/build.ts";
+import { kernelModules, netModules } from "./initramfs/modules.ts";
 
 /** What every guest says of itself; `ready` is the last line, and code 0x90 tells it without a console. */
 const said = (...more: string[]) =>
@@ -141,15 +142,6 @@ export const noAcpi = shared("no-acpi", () => ({
   drive: "await_text stdout guest-ready && kill -TERM $chv",
 }));
 
-/** Five reboots: the guest asks what to do each time it is up. */
-export const reboots = shared("reboots", () => ({
-  boots: 6,
-  run: "echo guest-ready; read answer; [ $answer = off ] || reboot -f",
-  input: `
-    for i in 1 2 3 4 5; do await_text stdout guest-ready $i || exit; echo again; done
-    await_text stdout guest-ready 6 && echo off`,
-}));
-
 export const panicked = shared("panicked", () => ({
   run: "grep -q 1 /proc/sys/kernel/sysrq || echo 1 >/proc/sys/kernel/sysrq",
   end: "panic",
@@ -157,8 +149,37 @@ export const panicked = shared("panicked", () => ({
   drive: `await_text events '"event":"reset"' && kill -TERM $chv`,
 }));
 
-/** No serial port at all: the guest says by codes 0x91 and 0x92 whether it has one. */
+function initramfsWithModules(name: string, modules: readonly string[]): string {
+  const file = `${cache}/e2e/${name}.cpio`;
+  writeInitramfs(file, { modules: kernelModules(modules) });
+  return file;
+}
+
+/** hvc0 in a file; a disk and a network beside it, all of them with pins of the IOAPIC alone. */
+export const noMsi = shared("no-msi", () => ({
+  initramfs: initramfsWithModules("no-msi", ["virtio_blk", ...netModules]),
+  words: "pci=nomsi",
+  console: "file=hvc",
+  before: "truncate -s 1M disk",
+  run: [
+    `load virtio_blk ${netModules.join(" ")}`,
+    "echo msi $(grep -c MSI /proc/interrupts)",
+    "yes by pin | head -c 65536 | dd of=/dev/vda 2>/dev/null; sync; echo 3 >/proc/sys/vm/drop_caches",
+    "echo disk $(head -c 65536 /dev/vda | md5sum)",
+    "ip addr add 10.7.7.2/24 dev eth0; ip link set eth0 up",
+    "echo ping $(ping -c 3 -W 10 10.7.7.1 | grep -c 'bytes from')",
+    "grep virtio /proc/interrupts",
+    "echo console $(cat /sys/class/tty/console/active); seq 500; echo guest-ready",
+  ].join("\n"),
+  more: ["--disk", "path=disk,image_type=raw", "--net", "ip=10.7.7.1,mask=255.255.255.0"],
+  after: "rm -f disk",
+}));
+
+/** No serial port at all, and hvc0, which nobody hears: codes 0x91 and 0x92 say whether there is one, 0x90 hvc0. */
 export const noSerial = shared("no-serial", () => ({
-  run: "if grep -q 16550A /proc/tty/driver/serial; then printf '\\221'; else printf '\\222'; fi | debug-port",
+  run:
+    "if grep -q 16550A /proc/tty/driver/serial; then printf '\\221'; else printf '\\222'; fi | debug-port; " +
+    "[ $(cat /sys/class/tty/console/active) != hvc0 ] || printf '\\220' | debug-port",
   serial: "off",
+  console: "null",
 }));

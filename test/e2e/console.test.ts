@@ -1,39 +1,10 @@
-/** The virtio console, ports with names, and the entropy device, as Linux has them. */
+/** The virtio console, and ports with names, as Linux has them; `everyday.test.ts` has hvc0 on a terminal. */
 import { describe, expect } from "bun:test";
-import { readdirSync } from "node:fs";
-import { cache } from "../lab/paths.ts";
+import { noMsi, noSerial } from "./boots.ts";
 import { guestTest, shared } from "./guest.ts";
-import { writeInitramfs } from "./initramfs/build.ts";
 
 const ready = "echo guest-ready; printf '\\220' | debug-port";
 const active = "echo console $(cat /sys/class/tty/console/active)";
-
-/** The cloud kernel has the entropy device's driver as a module. */
-function withRng(): string {
-  const modules = `${cache}/kernels/6.12-cloud/modules`;
-  const names = readdirSync(modules, { recursive: true, encoding: "utf8" });
-  const wanted = names.filter((name) => /\/virtio-rng\.ko$/.test(name));
-  const file = `${cache}/e2e/rng.cpio`;
-  writeInitramfs(file, { modules: wanted.map((name) => `${modules}/${name}`) });
-  return file;
-}
-
-/** hvc0 on standard input and output, and /dev/hwrng. */
-const terminal = shared("hvc-tty", () => ({
-  console: "tty",
-  initramfs: withRng(),
-  run: [
-    active,
-    "load virtio-rng",
-    "echo rng $(cat /sys/class/misc/hw_random/rng_current)",
-    "for i in 1 2; do echo random $(head -c 64 /dev/hwrng | sha256sum); done",
-    "grep virtio /proc/interrupts",
-    ready,
-  ].join("\n"),
-  end: "shell",
-  input:
-    "await_text stdout guest-ready; echo 'echo typed by the pipe $((6*7))'; await_text stdout 'typed by the pipe 42'; echo poweroff -f",
-}));
 
 /** hvc0 on a pty that is opened late; one port on a socket, one on a file. */
 const ports = shared("hvc-pty", () => ({
@@ -74,28 +45,7 @@ const socket = shared("hvc-socket", () => ({
     kill -TERM $chv`,
 }));
 
-/** hvc0 in a file. */
-const file = shared("hvc-file", () => ({
-  console: "file=hvc",
-  run: [active, "seq 500", ready].join("\n"),
-}));
-
-/** hvc0 that nobody hears. */
-const nowhere = shared("hvc-null", () => ({
-  console: "null",
-  run: `[ "$(cat /sys/class/tty/console/active)" = hvc0 ] && ${ready}`,
-}));
-
 describe("--console", () => {
-  guestTest("tty: hvc0 is standard output, and what comes through a pipe is typed", async () => {
-    const guest = await terminal();
-    expect(guest.stdout).toContain("console hvc0\n");
-    expect(guest.stdout).toContain("typed by the pipe 42\n");
-    expect(guest.stdout).not.toContain("chv: ");
-    expect(guest.stderr).toBe("");
-    expect(guest.code).toBe(0);
-  });
-
   guestTest("pty: a client that comes late gets the boot's output, and types", async () => {
     const guest = await ports();
     expect(guest.files.client).toContain("console hvc0");
@@ -115,27 +65,16 @@ describe("--console", () => {
   });
 
   guestTest("file: every byte of it, to the last before the power-off", async () => {
-    const text = (await file()).files.hvc!.replaceAll("\r\n", "\n");
+    const text = (await noMsi()).files.hvc!.replaceAll("\r\n", "\n");
     const numbers = Array.from({ length: 500 }, (_, i) => `${i + 1}\n`).join("");
     expect(text).toContain(`console hvc0\n${numbers}guest-ready\n`);
     expect(text).toEndWith("guest-ready\n");
   });
 
   guestTest("null: the guest runs, and nothing is printed", async () => {
-    const guest = await nowhere();
+    const guest = await noSerial();
     expect(guest.codes).toContain(0x90);
     expect(guest.stdout).toBe("");
-  });
-
-  guestTest("has its vectors, by MSI-X, and so has the entropy device", async () => {
-    const lines = (await terminal()).stdout.match(/PCI-MSIX?-\S+ +\d-edge +virtio\d-\S+/g) ?? [];
-    expect(lines.map((line) => line.split(/\s+/).at(-1))).toEqual([
-      "virtio0-config",
-      "virtio0-input",
-      "virtio0-output",
-      "virtio1-config",
-      "virtio1-input",
-    ]);
   });
 });
 
@@ -152,14 +91,5 @@ describe("--port", () => {
     const { files } = await ports();
     expect(files.agent).toBe("heard hello from the host\n");
     expect(files.client).toContain("port-done");
-  });
-});
-
-describe("--rng", () => {
-  guestTest("/dev/hwrng is the entropy device, and gives other bytes each time", async () => {
-    const { stdout } = await terminal();
-    expect(stdout).toMatch(/^rng virtio_rng/m);
-    const sums = [...stdout.matchAll(/^random ([0-9a-f]{64})/gm)].map(([, sum]) => sum);
-    expect(new Set(sums).size).toBe(2);
   });
 });

@@ -28,6 +28,9 @@ const script = [
   "up; echo life $life ping $(pinged) disk $(head -c 65536 /dev/vdb | md5sum)",
   "if [ $life = 1 ]; then",
   "  grep PCI-MSI /proc/interrupts",
+  "  echo console $(cat /sys/class/tty/console/active)",
+  "  echo rng $(cat /sys/class/misc/hw_random/rng_current)",
+  "  for i in 1 2; do echo random $(head -c 64 /dev/hwrng | sha256sum); done",
   "  at() { readlink -f $1 | sed 's|.*/\\(0000:00:[0-9a-f.]*\\)/virtio.*|\\1|'; }",
   "  disk=$(at /sys/block/vdb) net=$(at /sys/class/net/eth0)",
   "  bars() { for d in $disk $net; do head -n 1 /sys/bus/pci/devices/$d/resource; done; }",
@@ -43,7 +46,7 @@ const script = [
   "  grep -c PCI-MSI /proc/interrupts",
   `  ${pattern} | dd of=/dev/vdb conv=notrunc 2>/dev/null; sync`,
   "fi",
-  "echo guest-ready; read -r answer; [ $answer = off ] || reboot -f",
+  "echo guest-ready; read -r answer; echo typed: $answer; [ $answer = off ] || reboot -f",
 ].join("\n");
 
 function initramfs(): string {
@@ -101,6 +104,20 @@ describe("the everyday devices", () => {
       ...["config", "input.0", "output.0"],
       ...["config", "input"],
     ]);
+  });
+
+  guestTest("are a console on standard output, to which a pipe types", async () => {
+    const { stdout } = await machine();
+    expect(stdout).toContain("console hvc0\n");
+    expect(stdout).toContain("typed: again\n");
+    expect(stdout).not.toContain("chv: ");
+  });
+
+  guestTest("are a source of other random bytes each time", async () => {
+    const { stdout } = await machine();
+    expect(stdout).toMatch(/^rng virtio_rng/m);
+    const sums = [...stdout.matchAll(/^random ([0-9a-f]{64})/gm)].map(([, sum]) => sum);
+    expect(new Set(sums).size).toBe(2);
   });
 
   guestTest("work after removal and a rescan, at other addresses", async () => {

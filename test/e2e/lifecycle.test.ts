@@ -1,19 +1,8 @@
 import { describe, expect } from "bun:test";
-import { bzImage, ownDecompressor, panicked, pty, reboots, socket } from "./boots.ts";
+import { bzImage, ownDecompressor, panicked, pty, socket } from "./boots.ts";
 import { guestTest } from "./guest.ts";
 
-const count = (events: readonly string[], name: string) =>
-  events.filter((event) => event === name).length;
-
-describe("reset and power-off", () => {
-  guestTest("five reboots, then a power-off: exit 0", async () => {
-    const guest = await reboots();
-    expect(count(guest.events, "vm/reset")).toBe(5);
-    expect(count(guest.events, "guest/userspace")).toBe(6);
-    expect(guest.events.slice(-2)).toEqual(["vm/poweroff", "vmm/exit"]);
-    expect(guest.code).toBe(0);
-  });
-
+describe("reset", () => {
   guestTest("a panic with panic=-1 reboots", async () => {
     const { events } = await panicked();
     expect(events.indexOf("vm/reset")).toBeGreaterThan(events.indexOf("guest/userspace"));

@@ -1,5 +1,5 @@
 import { describe, expect } from "bun:test";
-import { bzImage, large, older, olderElf, ownDecompressor, pty, socket } from "./boots.ts";
+import { bzImage, large, noMsi, older, olderElf, ownDecompressor, pty, socket } from "./boots.ts";
 import { guestTest } from "./guest.ts";
 
 /** The lines of the console that begin so, in order. */
@@ -58,6 +58,26 @@ describe("PCI", () => {
   guestTest("one bus is told of: Linux looks for devices on no others", async () => {
     const { stdout } = await bzImage();
     expect(stdout).toContain("for domain 0000 [bus 00-00]");
+  });
+});
+
+describe("pci=nomsi", () => {
+  guestTest("disk, network and console have pins of the IOAPIC, and use them", async () => {
+    const text = (await noMsi()).files.hvc!.replaceAll("\r\n", "\n");
+    const lines = [...text.matchAll(/^ *\d+: +(\d+) +IO-APIC +\d+-fasteoi +(virtio\d.*)$/gm)];
+    const devices = lines.flatMap(([, , names]) => names!.split(/, */)).sort();
+    expect(devices).toEqual(["virtio0", "virtio1", "virtio2"]);
+    for (const [, count] of lines) expect(Number(count)).toBeGreaterThan(0);
+    expect(text).toContain("msi 0\n");
+  });
+
+  guestTest("what was written is read back, and the host answers", async () => {
+    const written = "by pin\n".repeat(65536 / 7 + 1).slice(0, 65536);
+    const sum = new Bun.CryptoHasher("md5").update(written).digest("hex");
+    const { code, files } = await noMsi();
+    expect(files.hvc).toContain(`disk ${sum}`);
+    expect(files.hvc).toContain("ping 3");
+    expect(code).toBe(0);
   });
 });
 

@@ -7,7 +7,7 @@ const typed = (name: string) => `typed by ${name} 42`;
 describe("--serial", () => {
   guestTest("off: the guest has no serial port, and nothing is printed", async () => {
     const guest = await noSerial();
-    expect(guest.codes).toEqual([0x60, 0x92]);
+    expect(guest.codes).toEqual([0x60, 0x92, 0x90]);
     expect(guest.stdout).toBe("");
     expect(guest.stderr).toBe("");
     expect(guest.code).toBe(0);
