@@ -6,6 +6,7 @@ import { writeAll } from "../ffi/file.ts";
 import { isTerminal } from "../ffi/terminal.ts";
 import { log } from "../log.ts";
 import type { VmmOptions } from "../machine/config/vmm.ts";
+import type * as Describe from "../machine/disk-boot/describe.ts";
 import { EventMonitor } from "../machine/event-monitor.ts";
 import { EventLog } from "../machine/vmm/events.ts";
 import { serve } from "./boot.ts";
@@ -14,7 +15,7 @@ import { naming, runMachine } from "./run/config.ts";
 import { ConsoleText, openConsoleLog } from "./run/console-text.ts";
 import { Expectations, readSteps } from "./run/expectations.ts";
 import { durationMs, type RunOptions } from "./run/options.ts";
-import { writeReports } from "./run/report.ts";
+import { checkReports, writeReports } from "./run/report.ts";
 import { Run } from "./run/run.ts";
 import { type Job, Session } from "./run/session.ts";
 import type { Verdict } from "./run/verdict.ts";
@@ -35,8 +36,15 @@ export async function runRun(input: CommandInput): Promise<number> {
   if (hasCommand && vmmOptions.logFile === undefined && vmmOptions.verbosity === 0) {
     log.setLevel(LogLevel.error); // standard error is the command's
   }
+  checkReports(options);
   let run: Run;
-  for (const signal of signals) process.on(signal, () => run.signalled(signal));
+  let early: (typeof signals)[number] | undefined;
+  for (const signal of signals) {
+    process.on(signal, () => {
+      if (run === undefined) early = signal;
+      else run.signalled(signal);
+    });
+  }
   const steps = readSteps(options);
   const startNs = monotonicNs() - performance.now() * 1e6;
   const events = new EventLog(startNs, Date.now() - performance.now());
@@ -65,11 +73,16 @@ export async function runRun(input: CommandInput): Promise<number> {
   run = new Run({
     ...{ events, machine, session, progress, timeout: options.timeout },
     timeoutMs: options.timeout === undefined ? undefined : durationMs(options.timeout),
+    describe: () => {
+      const { describeDisk } = require("../machine/disk-boot/describe.ts") as typeof Describe;
+      return describeDisk({ path: image, backing_files: options.backingFiles });
+    },
     serve: async (vmm) => {
       api = await serve(vmm, vmmOptions);
       await control?.begin(vmm);
     },
   });
+  if (early !== undefined) run.signalled(early);
   process.on("exit", () => run.vmm.restoreTerminal());
   process.on("SIGWINCH", () => run.vmm.guest?.machine.terminalResized());
   const consoleLog =

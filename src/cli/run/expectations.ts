@@ -78,7 +78,7 @@ function readScript(path: string): Step[] {
 
 export class Expectations {
   #at = 0;
-  /** The line of each console that met the last expectation: it counts once, though it may grow. */
+  /** The line of each console that met the last expectation and has no end yet: what follows it may meet the next. */
   readonly #met = new Map<string, string>();
   #failure: { text: string; line: string } | undefined;
   readonly #failOn: readonly { readonly text: string; readonly pattern: RE2JS }[];
@@ -125,11 +125,10 @@ export class Expectations {
     this.#look(line);
     const before = this.#met.get(console);
     const same = before !== undefined && line.startsWith(before);
-    if (same && ended) this.#met.delete(console);
-    if (same) return;
-    this.#met.delete(console);
+    if (!same || ended) this.#met.delete(console);
     const step = this.steps[this.#at];
-    if (step?.kind !== "expect" || !step.pattern.matcher(line).find()) return;
+    const from = same ? before.length : 0;
+    if (step?.kind !== "expect" || !step.pattern.matcher(line).find(from)) return;
     if (!ended) this.#met.set(console, line);
     this.#at++;
     for (let next = this.steps[this.#at]; next?.kind === "send"; next = this.steps[++this.#at]) {

@@ -1,6 +1,18 @@
 /** What came of a run, for other programs: `--result` (JSON) and `--junit`. */
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  fsyncSync,
+  lstatSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { ConfigError } from "../../exit-codes.ts";
 import type { Phase, Verdict } from "./verdict.ts";
 
 export interface Report {
@@ -60,31 +72,63 @@ export function junitOf({ verdict, image, command, timings, console }: Report): 
   ].join("\n");
 }
 
-/** Writes a file whole or not at all; undefined, or why it could not. */
+/** Something else than a file stands there (a pipe, a terminal, a link such as /dev/stdout): it must stay. */
+function isSpecial(path: string): boolean {
+  const status = lstatSync(path, { throwIfNoEntry: false });
+  return status !== undefined && !status.isFile();
+}
+
+/** Writes a file whole or not at all, and anything else as it takes it; undefined, or why it could not. */
 export function writeWhole(path: string, text: string): string | undefined {
+  if (isSpecial(path)) return writeTo(path, path, text);
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}`);
+  const problem = writeTo(temporary, path, text, () => renameSync(temporary, path));
+  if (problem !== undefined) rmSync(temporary, { force: true });
+  return problem;
+}
+
+function writeTo(target: string, shown: string, text: string, then?: () => void) {
   try {
-    const fd = openSync(temporary, "w", 0o644);
+    const fd = openSync(target, "w", 0o644);
     try {
       const bytes = Buffer.from(text);
       for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
-      fsyncSync(fd);
+      if (then) fsyncSync(fd);
     } finally {
       closeSync(fd);
     }
-    renameSync(temporary, path);
+    then?.();
     return undefined;
   } catch (error) {
-    rmSync(temporary, { force: true });
-    return `${path}: ${(error as { code?: string }).code ?? (error as Error).message}`;
+    return `${shown}: ${(error as { code?: string }).code ?? (error as Error).message}`;
+  }
+}
+
+interface ReportFiles {
+  readonly result?: string | undefined;
+  readonly junit?: string | undefined;
+}
+
+/** Before a long run: the files can be written. Throws ConfigError. */
+export function checkReports({ result, junit }: ReportFiles): void {
+  for (const [option, path] of [
+    ["--result", result],
+    ["--junit", junit],
+  ] as const) {
+    if (path === undefined) continue;
+    try {
+      accessSync(isSpecial(path) ? path : dirname(path), constants.W_OK);
+      if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw { code: "EISDIR" };
+    } catch (error) {
+      const { code } = error as { code?: string };
+      const why = `${code}; name a file in a folder that this user may write`;
+      throw new ConfigError(`${option} ${path}: ${why}`, option);
+    }
   }
 }
 
 /** Both files, as far as they are wanted. The first error, for a line on stderr. */
-export function writeReports(
-  files: { readonly result?: string | undefined; readonly junit?: string | undefined },
-  report: Report,
-): string | undefined {
+export function writeReports(files: ReportFiles, report: Report): string | undefined {
   const { result, junit } = files;
   let problem: string | undefined;
   if (result !== undefined) {

@@ -6,7 +6,7 @@ import type { EventLog, VmmEvent } from "../../machine/vmm/events.ts";
 import { type End, Vmm } from "../../machine/vmm/vmm.ts";
 import type { RunMachine } from "./config.ts";
 import type { ConsoleText } from "./console-text.ts";
-import { diagnose } from "./diagnosis.ts";
+import { type Describe, diagnose } from "./diagnosis.ts";
 import type { Expectations } from "./expectations.ts";
 import type { Ended, Session } from "./session.ts";
 import { failure, type Phase, phases, type Verdict } from "./verdict.ts";
@@ -31,6 +31,8 @@ export interface RunParts {
   /** `--timeout` as it was given. */
   readonly timeout: string | undefined;
   readonly progress: (line: string) => void;
+  /** What lies on the image, for a diagnosis. */
+  readonly describe: Describe;
   /** Serves the API, where it is wanted. */
   readonly serve: (vmm: Vmm) => Promise<void>;
 }
@@ -74,8 +76,9 @@ export class Run {
     }
     events.next((event) => this.#event(event));
     await session?.channel.open();
-    this.vmm.bootNow(machine.config);
+    const booted = this.vmm.bootNow(machine.config);
     this.#reach("booting");
+    await booted;
     text.follow(this.vmm.consoles.logs);
     await this.parts.serve(this.vmm);
     void this.vmm.ended.then((end) => this.#vmmEnded(end));
@@ -115,7 +118,7 @@ export class Run {
   /** A line of a console. */
   line(line: string): void {
     if (this.#diagnosis) return;
-    const verdict = diagnose(line, this.#text?.last ?? []);
+    const verdict = diagnose(line, this.#text?.last ?? [], this.parts.describe);
     if (!verdict) return;
     const isPanic = verdict.status === ExitCode.guestPanic;
     if (!isPanic && this.parts.session?.begun) return;

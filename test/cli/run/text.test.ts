@@ -37,6 +37,22 @@ describe("steps", () => {
     expect([log.at(-1), told.open]).toEqual(["met", undefined]);
   });
 
+  test("are met by what follows a prompt on its line, and not by the prompt again", () => {
+    const { log, told } = expectations({
+      ...{ expect: ["login: ", "login: |told", "^x|told two"], send: ["one", "two"] },
+    });
+
+    told.heard("serial", "a login: ", false);
+    told.heard("serial", "a login: o", false);
+    expect(log).toEqual(['serial < "one\\r"']);
+    told.heard("serial", "a login: one told", false);
+    expect(log).toEqual(['serial < "one\\r"', 'serial < "two\\r"']);
+    told.heard("serial", "a login: one told x", false);
+    expect(told.open).toBe("^x|told two");
+    told.heard("serial", "a login: one told x told two", true);
+    expect(log.at(-1)).toBe("met");
+  });
+
   test("that make no sense are errors", () => {
     expect(() => expectations({ expect: ["("] })).toThrow(/--expect "\(": no regular expression/);
     expect(() => expectations({}, ["["])).toThrow(/--fail-on "\[": no regular/);
@@ -117,6 +133,28 @@ describe("a boot that died is told in a line", () => {
     ],
   ])("%s", (line, earlier, status, message) => {
     expect(diagnose(line, earlier)).toMatchObject({ status, message, by: "chv" });
+  });
+
+  test.each([
+    ["ERROR: device 'UUID=0b3d-1a9b' not found. Skipping fsck.", "UUID=0b3d-1a9b"],
+    [
+      "dracut-initqueue[312]: Warning: /dev/disk/by-label/root does not exist",
+      "/dev/disk/by-label/root",
+    ],
+  ])("of a root that is not there, with what is on the image: %s", (line, root) => {
+    const seen = ["[ 1.1]  vda: vda1", "[ 1.1] vdb: vdb1"];
+    const diagnosis = diagnose(line, seen, () => 'GPT: partition 1 (ext4 "other")');
+
+    expect(diagnosis?.message).toBe(
+      `root device ${root} not found; disks are vda (GPT: partition 1 (ext4 "other")), vdb`,
+    );
+  });
+
+  test.each([
+    ["[!!!!!!] Failed to mount API filesystems.", undefined],
+    ["systemd[1]: Freezing execution.", 243],
+  ])("an init system that goes no further: %s", (line, status) => {
+    expect(diagnose(line, [])?.status).toBe(status as number);
   });
 
   test("other lines mean nothing", () => {

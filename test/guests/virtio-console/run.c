@@ -15,7 +15,7 @@
  *	anything else		ends with status 0
  *
  * `first=WORD` on the command line does that before the runner speaks: off, panic, hang, or reset (once); `say=WORD` is
- * printed on the console, with blanks for underscores.
+ * printed on the console, with blanks for underscores and a new line for each bar.
  */
 #include "console.h"
 #include "../lib/boot.h"
@@ -246,7 +246,7 @@ TEST(run, "run-agent")
 		char text[512];
 		u32 i = 0;
 		for (; word[i] && i < sizeof(text) - 1; i++)
-			text[i] = word[i] == '_' ? ' ' : word[i];
+			text[i] = word[i] == '_' ? ' ' : word[i] == '|' ? '\n' : word[i];
 		text[i] = 0;
 		print("%s\n", text);
 	}
