@@ -33,10 +33,8 @@ export const cloudImage = (name: LayoutName): string => `${cache}/images/${name}
 const boundS = 900;
 export const cloudRunMs = (boundS + 60) * 1000;
 
-/** The lab has one processor: a second vCPU would only take the first one's time, as does each byte of the console. */
-const labOptions = direct
-  ? []
-  : ["--cpus", "1", "--cmdline-append", `${labWords} quiet systemd.show_status=false`];
+/** The lab has one processor: a second vCPU would only take the first one's time. */
+const labOptions = direct ? [] : ["--cpus", "1", "--cmdline-append", labWords];
 
 /** Runs it to its end. Throws, with the console's end, when there was none, or when the image's bytes changed. */
 export async function cloudRun(name: string, options: CloudRunOptions): Promise<CloudRun> {
@@ -57,7 +55,7 @@ export async function cloudRun(name: string, options: CloudRunOptions): Promise<
     mkdir "$work" && cd "$work" || exit 1
     trap 'keep_files ${quote(folder)}; rm -rf "$work"' EXIT
     ${Object.entries(given)
-      .map(([file, text]) => `base64 -d >${file} <<<${Buffer.from(text, "latin1").toBase64()}`)
+      .map(([file, text]) => `base64 -d >${file} <<<'${Buffer.from(text, "latin1").toBase64()}'`)
       .join("\n")}
     PATH= "$program" ${words.map(quote).join(" ")} <input >output 2>error
     echo $? >status
