@@ -22,6 +22,9 @@ export interface QueuePair {
   /** The driver has buffers to receive into, or frames to send. Throws GuestFault. */
   receive(): void;
   transmit(): void;
+  /** For hosts that poll (see Backend). Throw GuestFault. */
+  poll?(): boolean;
+  sleep?(): boolean;
   /** The turn that was asked for with `again`. */
   goOn(): void;
   /** The queues are gone: nothing touches guest memory any more. */
@@ -100,6 +103,25 @@ export class TapPair implements QueuePair {
     state[more] = pause === Pause.turn ? 1 : 0;
     if (state[more] === 1) this.parts.again();
     this.watch();
+  }
+
+  poll(): boolean {
+    const { state } = this;
+    if (state[running] === 0) return false;
+    const sends = state[more] === 1 || this.transmitters[0]?.pending === true;
+    if (sends) this.transmit();
+    const receiver = this.receivers[0];
+    if (receiver === undefined || !receiver.pending) return sends;
+    const received = receiver.work();
+    this.watch();
+    return received || sends;
+  }
+
+  sleep(): boolean {
+    const { state } = this;
+    if (state[running] === 0) return true;
+    const sends = state[more] === 1 || this.transmitters[0]?.sleep() === false;
+    return !sends && this.receivers[0]?.sleep() !== false;
   }
 
   goOn(): void {

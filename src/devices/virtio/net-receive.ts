@@ -36,6 +36,8 @@ export function discardFrames(fd: number, read: TapCalls["readFrame"]): void {
 
 /** What the queues of a device have in common. */
 export interface ReceiveParts {
+  /** The host looks for frames and buffers, and asks for kicks before it sleeps (see Backend). */
+  readonly polls?: boolean;
   readonly filter: NetFilter;
   readonly limiter: RateLimiter;
   readonly counters: Float64Array;
@@ -48,6 +50,10 @@ export interface ReceiveParts {
 const [tail, tailAt] = [0, 1];
 /** Bytes of the longest frame expected; frames are waited for (1), not buffers or tokens; there is no tap (1). */
 const [longest, listening, gone] = [2, 3, 4];
+/** Buffers are waited for (1), by a host that looks for them. */
+const starving = 6;
+/** A frame was longer than the longest that is expected (1): any may be from now on. */
+const surprised = 7;
 /** So many more frames are taken for long ones. */
 const longAhead = 5;
 /** After a long frame: room for long ones is kept at hand, at the price of longer tables of iovecs. */
@@ -57,7 +63,7 @@ const shortBytes = headerBytes + frameHeader + 1500;
 const [moved, none, starved, throttled] = [0, 1, 2, 3];
 
 export class NetReceiver {
-  private readonly state = new Uint32Array(6);
+  private readonly state = new Uint32Array(8);
   private readonly chains: ReceiveChains;
   private readonly mostChains: number;
 
@@ -82,27 +88,47 @@ export class NetReceiver {
     this.state[longest] = headerBytes + frameHeader + packetBytes;
   }
 
-  /** Moves frames until there are none, or no buffers, or no tokens, or it is another's turn. Throws GuestFault. */
-  work(): void {
-    const { queue, state, chains } = this;
+  /** There may be something to do: frames, or buffers for them. */
+  get pending(): boolean {
+    const { state } = this;
+    return state[listening] === 1 || (state[starving] === 1 && this.queue.pending);
+  }
+
+  /** Before sleep: asks for a kick where buffers are waited for; false when there are some. Throws GuestFault. */
+  sleep(): boolean {
+    return this.state[starving] === 0 || this.queue.armKick();
+  }
+
+  /**
+   * Moves frames until there are none, or no buffers, or no tokens, or it is another's turn; whether there were some.
+   * Throws GuestFault.
+   */
+  work(): boolean {
+    const { queue, state, chains, parts } = this;
     state[listening] = 0;
+    state[starving] = 0;
     queue.pauseKicks();
+    let frames = 0;
     try {
-      for (let frames = 0; frames < turnFrames; ) {
+      while (frames < turnFrames) {
         const alone = chains.count === 0 && state[tail] === 0;
         const outcome = alone ? this.receiveAlone() : this.receive();
         if (outcome === moved) {
           frames++;
+        } else if (outcome === starved && parts.polls === true) {
+          state[starving] = 1;
+          return frames > 0;
         } else if (outcome === starved) {
-          if (queue.armKick()) return;
+          if (queue.armKick()) return frames > 0;
           queue.pauseKicks();
         } else if (outcome === throttled) {
-          return;
+          return frames > 0;
         } else {
           break;
         }
       }
       state[listening] = 1 - state[gone]!;
+      return frames > 0;
     } finally {
       queue.flush();
     }
@@ -113,6 +139,7 @@ export class NetReceiver {
     if (this.state[tail]! > 0) this.parts.counters[rxDropped]!++;
     this.state[tail] = 0;
     this.state[listening] = 0;
+    this.state[starving] = 0;
     this.chains.putBack();
   }
 
@@ -135,7 +162,10 @@ export class NetReceiver {
       return this.receive();
     }
     chain.copyWritable(memory.pair, 0);
-    const length = parts.read(this.fd, memory.pairs.address, 2);
+    // a table of one iovec costs the kernel less
+    const fits = room > this.state[longest]! && this.state[surprised] === 0;
+    const length = parts.read(this.fd, memory.pairs.address, fits ? 1 : 2);
+    if (fits && length === room) return this.drop(head, length);
     if (length < headerBytes || length > room || !parts.filter.open) {
       chains.hold(head);
       return this.sort(length);
@@ -155,6 +185,16 @@ export class NetReceiver {
     if (chains.count === 0) return starved;
     if (!parts.limiter.admits(1)) return throttled;
     return this.sort(parts.read(this.fd, chains.iovecAddress, chains.iovecCount));
+  }
+
+  /** The frame in the queue's chain has perhaps been cut off. */
+  private drop(head: number, length: number): number {
+    const { state, chains, parts } = this;
+    state[surprised] = 1;
+    chains.hold(head);
+    parts.limiter.spend(length - headerBytes);
+    parts.counters[rxDropped]!++;
+    return moved;
   }
 
   /** What is to become of a frame that lies in the chains in hand, and in the overflow area behind them. */

@@ -14,6 +14,8 @@ const turnFrames = 128;
 
 /** What the queues of a device have in common. */
 export interface TransmitParts {
+  /** The host looks for chains, and asks for kicks before it sleeps (see Backend). */
+  readonly polls?: boolean;
   readonly limiter: RateLimiter;
   readonly counters: Float64Array;
   readonly write: TapCalls["writeFrame"];
@@ -51,7 +53,7 @@ export class NetTransmitter {
       for (let frames = 0; frames < turnFrames; frames++) {
         const head = state[held]! >= 0 ? state[held]! : queue.next();
         if (head < 0) {
-          if (queue.armKick()) return Pause.idle;
+          if (parts.polls === true || queue.armKick()) return Pause.idle;
           queue.pauseKicks();
           continue;
         }
@@ -71,6 +73,16 @@ export class NetTransmitter {
     } finally {
       queue.flush();
     }
+  }
+
+  /** The driver has offered something, and nothing stands before it. */
+  get pending(): boolean {
+    return this.state[held]! < 0 && this.queue.pending;
+  }
+
+  /** Before sleep: asks for a kick; false when there is something already. Throws GuestFault. */
+  sleep(): boolean {
+    return this.state[held]! >= 0 || this.queue.armKick();
   }
 
   /** The queue ends here. */

@@ -64,12 +64,13 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     const limiter = (limit: NetSpec["receiveLimit"], resume: (pair: QueuePair) => void) =>
       new RateLimiter(limit, host, () => this.guarded(() => this.pairs.forEach(resume)));
     const { filter } = this;
+    const polls = host.polls === true;
     this.receive = {
-      ...{ filter, counters, lost, read: calls.readFrame },
+      ...{ filter, counters, lost, polls, read: calls.readFrame },
       limiter: limiter(spec.receiveLimit, (pair) => pair.receive()),
     };
     this.transmit = {
-      ...{ counters, lost, write: calls.writeFrame },
+      ...{ counters, lost, polls, write: calls.writeFrame },
       limiter: limiter(spec.transmitLimit, (pair) => pair.transmit()),
     };
     this.present = new Uint8Array(spec.taps.length + 1);
@@ -144,6 +145,35 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     }
   }
 
+  poll(): boolean {
+    const { state, pairs } = this;
+    if (state[started] === 0) return false;
+    let found = false;
+    try {
+      for (let index = 0; index < pairs.length; index++) {
+        if (pairs[index]!.poll?.() === true) found = true;
+      }
+    } catch (error) {
+      this.halt();
+      throw error;
+    }
+    return found;
+  }
+
+  sleep(): boolean {
+    const { state, pairs } = this;
+    if (state[started] === 0) return true;
+    try {
+      for (let index = 0; index < pairs.length; index++) {
+        if (pairs[index]!.sleep?.() === false) return false;
+      }
+    } catch (error) {
+      this.halt();
+      throw error;
+    }
+    return true;
+  }
+
   /**
    * Frames move by single system calls: none is ever in flight when nobody works. The driver may have reset the device,
    * and then reads configuration space before it is ready again; or the machine pauses, and all is to be as it was.
@@ -204,6 +234,11 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
   }
 
   again(): void {
+    // a host that polls finds it
+    if (this.host.polls !== true) this.later();
+  }
+
+  private later(): void {
     armTimerfd(this.timer, 1); // a moment that has passed: after what else is ready
   }
 
@@ -222,7 +257,7 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
   }
 
   private command(): void {
-    if (this.controls[0]?.work() === false) this.again();
+    if (this.controls[0]?.work() === false) this.later();
   }
 
   private goOn(): void {

@@ -285,6 +285,98 @@ test("without a ring, more chores than there is room for wait, and reads do not 
   expect(ended).toEqual([3, 0, 1, 2]);
 });
 
+describe("where nothing else waits for the thread", () => {
+  /** Slots of one piece of 4 KiB, and a clock that each call moves on. */
+  function setUp(direct = false) {
+    const host = new ScriptedHost();
+    const ring = new ScriptedRing(host);
+    const ended: number[] = [];
+    const queued: number[] = [];
+    const byRing = ring.write;
+    ring.write = (...words) => {
+      queued.push(words[5]);
+      byRing.apply(ring, words);
+    };
+    const transfers = new Transfers(4, 1);
+    const clock = { ns: 1e9, perCall: 1000 };
+    const now = () => {
+      clock.ns += clock.perCall;
+      return clock.ns;
+    };
+    const client = { alone: true, ended: (slot: number) => ended.push(slot) };
+    const image = new RawImage(fd, transfers, client, ring, direct, host, now);
+    const memory = new Block(0x2_0000);
+    memory.bytes.fill(0x42);
+    const write1 = (slot: number, length = 512, durable = false) => {
+      const view = new DataView(transfers.words.buffer);
+      view.setBigUint64(slot * 16, BigInt(memory.address), true);
+      view.setBigUint64(slot * 16 + 8, BigInt(length), true);
+      transfers.set(slot, 4096 * slot, length, 1);
+      image.write(slot, durable);
+      image.turn();
+    };
+    return { host, image, ended, queued, clock, write: write1 };
+  }
+
+  test("short writes to the page cache are made at once, others by the ring", () => {
+    const { write, queued, ended, host } = setUp();
+    write(0);
+    expect(queued).toEqual([]);
+    expect(stored().subarray(0, 512)).toEqual(new Uint8Array(512).fill(0x42));
+    write(1, 512, true);
+    write(2, 65_536 + 512);
+    expect([queued, ended]).toEqual([
+      [1, 2],
+      [0, 1, 2],
+    ]);
+
+    host.limit = 500; // the rest of one that stops short
+    write(3);
+    expect([queued, ended]).toEqual([
+      [1, 2, 3],
+      [0, 1, 2, 3],
+    ]);
+    expect(stored().subarray(12_288, 12_800)).toEqual(new Uint8Array(512).fill(0x42));
+    const direct = setUp(true);
+    direct.write(0);
+    expect(direct.queued).toEqual([0]);
+  });
+
+  test("when they take long, the ring has them for a while", () => {
+    const { write, queued, clock } = setUp();
+    clock.perCall = 20e6;
+    write(0);
+    expect(queued).toEqual([]);
+    clock.perCall = 1000;
+    write(0);
+    clock.ns += 0.05e9;
+    write(1);
+    expect(queued).toEqual([0, 1]);
+
+    clock.ns += 0.1e9;
+    clock.perCall = 20e6;
+    write(2);
+    expect(queued).toEqual([0, 1]);
+    // again so soon: longer
+    clock.perCall = 1000;
+    clock.ns += 0.15e9;
+    write(3);
+    expect(queued).toEqual([0, 1, 3]);
+    clock.ns += 0.1e9;
+    write(0);
+    expect(queued).toEqual([0, 1, 3]);
+  });
+
+  test("a thread that loses its processor now and then goes on", () => {
+    const { write, queued, clock } = setUp();
+    for (let i = 0; i < 1000; i++) {
+      clock.perCall = i % 100 === 0 ? 4e6 : 5000;
+      write(0);
+    }
+    expect(queued).toEqual([]);
+  });
+});
+
 test("whether a file can have holes is found out without touching it", () => {
   expect(canPunch(fd, bytes)).toBe(true);
   expect(stored()).toEqual(content);

@@ -82,6 +82,8 @@ export interface RigOptions extends Partial<Omit<NetSpec, "taps" | "vhosts">> {
   readonly vhosts?: readonly number[];
   readonly kickFds?: readonly number[];
   readonly callFds?: readonly (number | undefined)[];
+  /** The host looks for work itself. */
+  readonly polls?: boolean;
   /** Do not start the device. */
   readonly idle?: boolean;
 }
@@ -94,6 +96,7 @@ export interface Received {
 }
 
 export class NetRig implements BackendHost {
+  readonly polls: boolean;
   readonly home: TapHome;
   readonly namespace: NetworkNamespace;
   readonly worker = new TestWorker();
@@ -121,7 +124,8 @@ export class NetRig implements BackendHost {
 
   constructor(options: RigOptions = {}) {
     const { home, pairs = 1, features, eventIndex = false, calls = {}, ...others } = options;
-    const { idle = false, kickFds = [], callFds = [], persistent, ...rest } = others;
+    const { idle = false, polls = false, kickFds = [], callFds = [], persistent, ...rest } = others;
+    this.polls = polls;
     this.home = home ?? new TapHome();
     this.ram = this.home.ram;
     this.windows = persistent ? new GuestWindows(this.ram.regions, [persistent]) : this.ram.windows;
