@@ -1,12 +1,12 @@
 /*
- * A guest of the SDK: what the runner of `chv run` says when it runs one command after the other, without Linux. The
- * first of these words that is in a command chooses what happens:
+ * A guest of the SDK: what the runner of `chv run` says when it runs one command after the other, without Linux; or
+ * one command. The first of these words that is in a command chooses what happens:
  *
  *	uname			"6.12.0-micro\n"
  *	both			"out\n" and "err\n", status 3
  *	cat			what comes in goes out, to the end of the input
  *	tar x			keeps what comes in, to its end
- *	tar c			puts out what was kept
+ *	tar c			puts out what was kept; after "tar x" in the same command, too
  *	deaf			status 4; reads nothing of its input
  *	pour BYTES		so many bytes of output
  *	job			what the host has asked for
@@ -27,18 +27,24 @@ enum { RUN, STDIN, STDOUT, STDERR };
 #define LINE 16384
 #define ROOMS 8
 #define ROOM 4096
-#define KEPT (1 << 20)
+#define KEPT 256
 
 static char line[LINE];
 
-/* Input of a port, as buffers come. */
+/* Input of a port, as buffers come. What is kept stays in its room: others are offered in its place. */
 static struct input {
-	u8 rooms[ROOMS][ROOM];
+	u8 rooms[ROOMS + KEPT][ROOM];
 	u32 room_of[QUEUE_MOST];
 } inputs[2];
+static struct {
+	u32 room, length;
+} kept[KEPT];
+static u32 kept_rooms;
 
 /* Of the command at hand: its input's bytes so far, how many they are in all, and signals. */
 static u64 count, end;
+/* More commands follow: the end of the input is told, else it is the port's. */
+static int more;
 static u32 signal, signals;
 #define UNKNOWN (~0ul)
 
@@ -152,37 +158,43 @@ static void listen(void)
 	}
 }
 
+enum use { DROP, HAND_ON, KEEP };
+
 /* Takes a piece of the command's input and does something with it; whether there is more to come. */
-static int take_input(void (*use)(const u8 *at, u32 length))
+static int take_input(enum use use)
 {
 	if (count == end)
 		return 0;
 	u32 length = 0;
+	int closed = times_closed(STDIN); /* what came before the end is seen before it */
 	int head = virtqueue_take(&queues[receive_queue(STDIN)], &length);
 	if (head < 0) {
 		listen();
-		return 1;
+		return more || !closed;
 	}
 	u32 room = inputs[STDIN].room_of[head];
-	if (use)
-		use(inputs[STDIN].rooms[room], length);
 	count += length;
+	if (use == HAND_ON)
+		say(STDOUT, inputs[STDIN].rooms[room], length);
+	if (use == KEEP && kept_rooms < KEPT) {
+		u32 fresh = kept[kept_rooms].room;
+		kept[kept_rooms].room = room;
+		kept[kept_rooms++].length = length;
+		room = fresh;
+	}
 	offer(STDIN, room);
 	return 1;
 }
 
-static u8 kept[KEPT];
-static u32 kept_bytes;
-
-static void keep(const u8 *at, u32 length)
+/* What was kept; how much that is. */
+static u64 put_out(void)
 {
-	for (u32 i = 0; i < length && kept_bytes < KEPT; i++)
-		kept[kept_bytes++] = at[i];
-}
-
-static void hand_on(const u8 *at, u32 length)
-{
-	say(STDOUT, at, length);
+	u64 bytes = 0;
+	for (u32 i = 0; i < kept_rooms; i++) {
+		say(STDOUT, inputs[STDIN].rooms[kept[i].room], kept[i].length);
+		bytes += kept[i].length;
+	}
+	return bytes;
 }
 
 static void panic(void)
@@ -210,18 +222,17 @@ static void command(void)
 		tell(STDERR, "err\n");
 		ended("exited ", 3, 4, 4);
 	} else if (in_line("cat")) {
-		while (take_input(hand_on))
+		while (take_input(HAND_ON))
 			;
 		ended("exited ", 0, count, 0);
 	} else if (in_line("tar x") || in_line("\"tar\",\"x\"")) {
-		kept_bytes = 0;
-		while (take_input(keep))
+		int back = in_line("tar c") != 0; /* listening writes over the line */
+		kept_rooms = 0;
+		while (take_input(KEEP))
 			;
-		ended("exited ", 0, 0, 0);
+		ended("exited ", 0, back ? put_out() : 0, 0);
 	} else if (in_line("tar c") || in_line("\"tar\",\"c\"")) {
-		for (u32 at = 0; at < kept_bytes; at += ROOM)
-			say(STDOUT, kept + at, kept_bytes - at < ROOM ? kept_bytes - at : ROOM);
-		ended("exited ", 0, kept_bytes, 0);
+		ended("exited ", 0, put_out(), 0);
 	} else if (in_line("deaf")) {
 		ended("exited ", 4, 0, 0);
 	} else if (in_line("pour")) {
@@ -266,6 +277,8 @@ TEST(session, "run-session")
 		panic();
 	if (!greet())
 		return;
+	for (u32 i = 0; i < KEPT; i++)
+		kept[i].room = ROOMS + i;
 	for (u32 room = 0; room < ROOMS; room++) {
 		offer(RUN, room);
 		offer(STDIN, room);
@@ -284,10 +297,12 @@ TEST(session, "run-session")
 		count = 0;
 		end = UNKNOWN;
 		signals = 0;
+		more = in_line("\"more\":true") != 0;
 		tell(RUN, "started 1\n");
 		command();
-		while (take_input(0))
+		while (more && take_input(DROP))
 			;
-		tell(RUN, "ready\n");
+		if (more)
+			tell(RUN, "ready\n");
 	}
 }
