@@ -40,5 +40,7 @@ export function mkconfig(layout: Layout, root: string, boot: string): string {
     },
   );
   if (exitCode !== 0) throw new Error(`grub-mkconfig: ${stderr}`);
+  const kernel = `linux\t${bootPlace(layout).path}/vmlinuz-`;
+  if (!stdout.includes(kernel)) throw new Error(`grub-mkconfig: no ${kernel} in:\n${stdout}`);
   return stdout.toString().replace(/ root=\S+/g, ` root=${rootWord(layout)}`);
 }
