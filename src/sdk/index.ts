@@ -19,7 +19,7 @@ export async function boot(options: BootOptions): Promise<Vm> {
   const defaults = { ...(env && { env }), ...(cwd && { cwd }), ...(user && { user }) };
   const outlived =
     keep !== undefined || disks.some((disk) => typeof disk === "string" || !disk.readonly);
-  const vm = new Vm(launch(options), defaults, outlived ? orderlyEndMs : endMs);
+  const vm = new Vm(await launch(options), defaults, outlived ? orderlyEndMs : endMs);
   await vm.running;
   return vm;
 }

@@ -7,7 +7,7 @@ import type { Duplex, Readable, Writable } from "node:stream";
 import { failure } from "../cli/run/verdict.ts";
 import { runArguments } from "./arguments.ts";
 import { findBinary } from "./binary.ts";
-import type { Exit } from "./errors.ts";
+import { BinaryError, type Exit } from "./errors.ts";
 import type { BootOptions } from "./options.ts";
 
 const descriptors = { fd: 3, stdin: 4, stdout: 5, stderr: 6 };
@@ -15,7 +15,7 @@ const firstFile = 7;
 const logMost = 64 * 1024;
 
 export interface Launch {
-  readonly pid: number | undefined;
+  readonly pid: number;
   readonly control: Duplex;
   readonly stdin: Writable;
   readonly stdout: Readable;
@@ -28,7 +28,7 @@ export interface Launch {
 }
 
 /** Throws BinaryError. */
-export function launch(options: BootOptions): Launch {
+export async function launch(options: BootOptions): Promise<Launch> {
   const { chv = findBinary(process.env, import.meta.url) } = options;
   const [program, ...before] = typeof chv === "string" ? [chv] : chv;
   const files: number[] = [];
@@ -40,10 +40,15 @@ export function launch(options: BootOptions): Launch {
     const control = Object.entries(descriptors).map(([key, fd]) => `${key}=${fd}`);
     const child = spawn(
       program!,
-      [...before, "run", ...words, `--control=${control.join(",")}`],
+      [...before, "run", `--control=${control.join(",")}`, ...words],
       // a session of its own: what a terminal sends is for the script
       { stdio: ["ignore", "ignore", ...Array(5).fill("pipe"), ...files], detached: true },
     );
+    const failed = new Promise<Error>((resolve) => void child.once("error", resolve));
+    if (child.pid === undefined) {
+      throw new BinaryError(`${program}: ${(await failed).message}; name the chv executable`);
+    }
+    const { pid } = child;
     const stream = (fd: number) => child.stdio[fd] as unknown as Duplex;
     let log = "";
     stream(2).on("data", (bytes: Uint8Array) => {
@@ -53,14 +58,13 @@ export function launch(options: BootOptions): Launch {
       (fd) => new Promise((resolve) => stream(fd).once("close", resolve)),
     );
     const exited = new Promise<Exit>((resolve) => {
-      child.once("error", (error) => resolve(exitOf(null, null, error.message)));
       child.once("exit", async (code, signal) => {
         await Promise.all(heard);
         resolve(exitOf(code, signal, log));
       });
     });
     return {
-      ...{ pid: child.pid, log: () => log, exited, kill: () => void child.kill("SIGKILL") },
+      ...{ pid, log: () => log, exited, kill: () => void child.kill("SIGKILL") },
       control: stream(descriptors.fd),
       stdin: stream(descriptors.stdin),
       stdout: stream(descriptors.stdout),

@@ -39,7 +39,7 @@ export class Vm implements AsyncDisposable {
   constructor(launch: Launch, defaults: Pick<RunOptions, "env" | "cwd" | "user">, endMs: number) {
     this.#launch = launch;
     this.#endMs = endMs;
-    this.pid = launch.pid ?? -1;
+    this.pid = launch.pid;
     const connection = new Connection(launch.control, (told) => this.#told(told));
     this.#connection = connection;
     const nextId = () => ++this.#lastId;

@@ -116,6 +116,18 @@ describe.each(["bundler", "nodenext"])("types, with moduleResolution %s", (modul
     expect(tsc("script.ts")).toEqual({ exitCode: 0, stdout: "", stderr: "" });
   });
 
+  test("the pages' scripts compile", () => {
+    const pages = ["README.md", "docs/sdk.md"].map((name) =>
+      readFileSync(join(root, name), "utf8"),
+    );
+    const scripts = pages.flatMap((page) => [...page.matchAll(/^```ts\n(.*?)^```$/gms)]);
+    for (const [, text] of scripts) {
+      writeFileSync(join(folder, "page.ts"), text!);
+      expect(tsc("page.ts")).toEqual({ exitCode: 0, stdout: "", stderr: "" });
+    }
+    expect(scripts).toHaveLength(2);
+  });
+
   test("each mistake is found", () => {
     const lines = [...tsc("wrong.ts").stdout.matchAll(/^wrong\.ts\((\d+),/gm)];
     expect(lines.map(([, line]) => Number(line))).toEqual([3, 4, 5, 7, 8, 9]);

@@ -12,6 +12,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
+  BinaryError,
   type BootOptions,
   boot,
   CommandError,
@@ -276,6 +277,30 @@ describe("a boot that fails says why", () => {
     limit,
   );
 
+  test("no such program", async () => {
+    const error = await failure(boot({ image, chv: "/nowhere/chv" }));
+
+    expect(error).toBeInstanceOf(BinaryError);
+    expect(error.message).toMatch(/^\/nowhere\/chv: .*ENOENT.*; name the chv executable$/);
+  });
+
+  test(
+    "--control and a command, --control of nothing",
+    async () => {
+      const command = { args: ["--", "true"] };
+      expect(await failure(session("", command))).toMatchObject({
+        message:
+          "--control: the commands come by it; leave -- COMMAND out (usage, exit status 240)",
+      });
+      const words = ["run", image, "--control=fd=90,stdin=91,stdout=92,stderr=93"];
+      await using lone = new Follower([...chv, ...words], limit);
+      expect(await lone.ended()).toMatchObject({
+        ...{ exitCode: 240, stderr: "chv: --control fd=90: no such open descriptor\n" },
+      });
+    },
+    limit,
+  );
+
   test(
     "a panic and the time that is over reach whoever waits",
     async () => {
@@ -391,6 +416,33 @@ describe("nothing stays", () => {
       await untilGone(pid);
 
       expect(readdirSync(temporary)).toEqual([]);
+    },
+    limit,
+  );
+
+  test(
+    "but what a terminal sends is for the script alone, which may go on",
+    async () => {
+      const script = join(folder, "heeds.ts");
+      const sdk = join(import.meta.dir, "../../src/sdk/index.ts");
+      writeFileSync(
+        script,
+        `import { boot } from ${JSON.stringify(sdk)};
+         await using vm = await boot(${JSON.stringify(optionsOf())});
+         await vm.run("uname");
+         const heard = new Promise((resolve) => process.once("SIGINT", resolve));
+         console.log("ready");
+         await heard;
+         console.log((await vm.run("both")).stdout);`,
+      );
+      // a process group of its own, as a shell gives to what it starts on a terminal
+      const running = new Follower(["setsid", process.execPath, script], limit);
+      await running.until("ready");
+      process.kill(-running.pid, "SIGINT");
+
+      expect(await running.ended()).toEqual({
+        ...{ exitCode: 0, stdout: "ready\nout\n\n", stderr: "" },
+      });
     },
     limit,
   );
