@@ -4,6 +4,7 @@
  */
 import { allocate, Block } from "./block.ts";
 import { duplicate, Open, open, statusFlags } from "./file.ts";
+import { readVectorRaw, writeVectorRaw } from "./frame-call.ts";
 import { ioctl } from "./ioctl.ts";
 import { check, errno, libc, SystemError } from "./libc.ts";
 import {
@@ -99,13 +100,13 @@ export function takeTap(inherited: number): number {
  * not fit is cut off.
  */
 export function readFrame(fd: number, iovecs: number, count: number): number {
-  const length = libc.readv(fd, iovecs, count);
+  const length = readVectorRaw(fd, iovecs, count);
   return length < 0 ? -errno() : length;
 }
 
 /** One frame by writev(2) from `count` iovecs at a host address: its length, or minus the errno. */
 export function writeFrame(fd: number, iovecs: number, count: number): number {
-  const length = libc.writev(fd, iovecs, count);
+  const length = writeVectorRaw(fd, iovecs, count);
   return length < 0 ? -errno() : length;
 }
 

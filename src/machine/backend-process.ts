@@ -28,6 +28,8 @@ const roundsPerCollection = 65_536;
 /** Looks at the queues between two looks at the clock, and at the descriptors. */
 const looksPerClock = 16;
 const looksPerTurn = 1024;
+/** A disk's answer that comes later is not looked for: its time is the disk's, and not known as a driver's is. */
+const shortEndingNs = 12_000;
 /** How long requests in flight may hold up the end. */
 const patienceNs = 5e9;
 const highUnit = 2n ** 32n;
@@ -55,7 +57,7 @@ class BackendProcess implements DeviceHome {
   readonly #server: VhostUserServer;
   /** For what drivers offer while nothing is in hand, and for the end of what is. */
   readonly #offers = new PollWindow();
-  readonly #endings = new PollWindow();
+  readonly #endings = new PollWindow(shortEndingNs);
   /** When there was last something to do. */
   #idleNs = 0;
   #looks = 0;

@@ -19,4 +19,10 @@ test("who sleeps shortly looks first, and who sleeps for long, again and again, 
   expect(window.ns).toBe(0);
   window.idled(19_000);
   expect(window.ns).toBe(10_000);
+
+  const strict = new PollWindow(12_000);
+  strict.idled(13_000);
+  expect(strict.ns).toBe(0);
+  strict.idled(11_000);
+  expect(strict.ns).toBe(10_000);
 });

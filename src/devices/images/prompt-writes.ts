@@ -2,8 +2,8 @@
  * Whether a write to a cached file is best made at once, by the thread that has it. As a rule it is: it ends in the
  * host's page cache, after a few us, and a ring hands each to a thread of the kernel's (ext4 and others take no write
  * that must not wait), which costs several times that. But a write waits where too many pages are dirty, or the file
- * system is at its journal, or where a part of a page is written and the rest of it must be read: when writes take longer
- * than they should the ring has them for a while. A thread that lost its processor now and then takes no harm.
+ * system is at its journal, or where a part of a page is written and the rest of it must be read: when writes take
+ * longer than they should the ring has them for a while. A thread that lost its processor now and then takes no harm.
  */
 
 /** A longer write is copied by the kernel's threads, on other processors. */

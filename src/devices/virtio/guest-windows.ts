@@ -36,6 +36,8 @@ export class GuestWindows {
   /** Where in its window the address lies that `windowOf` found: an int32, or the JIT does not read in place. */
   private readonly found = new Int32Array(1);
   private readonly last = new Float64Array(3);
+  /** The region that an address was in last: its start and end, and how far from there it lies in this process. */
+  private readonly recent = Float64Array.of(0, -1, 0);
 
   /** Regions must not overlap. Ranges of RAM that touch in both address spaces should come as one region. */
   constructor(ram: readonly RamRange[], persistent: readonly RamRange[] = []) {
@@ -59,8 +61,15 @@ export class GuestWindows {
    * region. They may be persistent memory.
    */
   hostAddress(address: number, length: number): number {
+    const { recent } = this;
+    if (address >= recent[0]! && address + length <= recent[1]!) return address + recent[2]!;
     const region = this.regionOf(address, length, this.starts.length);
-    return region < 0 ? -1 : this.hosts[region]! + (address - this.starts[region]!);
+    if (region < 0) return -1;
+    const start = this.starts[region]!;
+    recent[0] = start;
+    recent[1] = start + this.lengths[region]!;
+    recent[2] = this.hosts[region]! - start;
+    return address + recent[2];
   }
 
   /** The same, of RAM alone. */
