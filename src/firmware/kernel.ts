@@ -19,8 +19,8 @@ export type { BootOptions, BootState, KernelEntry, SegmentState } from "./boot-s
 export type { FileReader } from "./file-reader.ts";
 export { KernelError };
 
-/** Formats that are unpacked faster here than by the kernel itself (measured, docs/kernels.md). */
-const hostWins: readonly PayloadFormat[] = ["gzip", "zstd"];
+/** Formats with which userspace is reached sooner if they are unpacked here (measured, docs/kernels.md). */
+const hostWins: readonly PayloadFormat[] = ["gzip"];
 
 /**
  * Writes kernel, initramfs, command line and boot tables into guest RAM. Throws a KernelError,
@@ -63,7 +63,7 @@ function remark(format: PayloadFormat | undefined): string[] {
   if (format !== undefined && isHostFormat(format)) return [];
   const name = format ?? "of no known format";
   return [
-    `The payload is ${name}, which the kernel unpacks itself: gzip or zstd would start sooner`,
+    `The payload is ${name}, which the kernel unpacks itself: LZ4 or zstd would start sooner`,
   ];
 }
 

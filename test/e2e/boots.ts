@@ -54,7 +54,7 @@ export const bzImage = shared("bzimage", () => ({
     "cat /etc/e2e/greeting; sha256sum /etc/e2e/numbers",
   ),
   end: "shell",
-  more: ["--cpus", "boot=2,max=4,topology=2:2:1:1", "-vv"],
+  more: ["--kernel-entry", "direct", "--cpus", "boot=2,max=4,topology=2:2:1:1", "-vv"],
   input:
     "await_text stdout guest-ready; echo 'echo typed by the pipe $((6*7))'; await_text stdout 'typed by the pipe 42'; echo poweroff -f",
 }));

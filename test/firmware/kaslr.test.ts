@@ -114,7 +114,10 @@ const payload = (bytes: Uint8Array) => withSize(pipe(["zstd", "-c"], bytes), byt
 test("a bzImage is unpacked, moved in both address spaces, and told so", () => {
   const { ram, load } = machine();
 
-  const state = load(bzImage(payload(image(linked.file, oldTable))), { random: number(3) });
+  const state = load(bzImage(payload(image(linked.file, oldTable))), {
+    entry: "direct",
+    random: number(3),
+  });
 
   const expected = link(0xffff_ffff_8100_0000n + BigInt(6 * MiB));
   const start = 16 * MiB + 3 * 2 * MiB;
@@ -137,6 +140,7 @@ test.each([
   const { ram, load } = machine();
 
   const state = load(bzImage(payload(image(linked.file, appended)), changed), {
+    entry: "direct",
     cmdline,
     random: number(3),
   });
@@ -154,6 +158,7 @@ test.each(["mem=32M", "memmap=1M$17M", "hugepages=4"])(
     const { load } = machine();
 
     const state = load(bzImage(payload(image(linked.file, oldTable))), {
+      entry: "direct",
       cmdline: `quiet ${option}`,
       random: number(3),
     });
@@ -169,6 +174,7 @@ test("no physical base puts the kernel over the initramfs or outside RAM", () =>
   const archive = initramfs(pattern(9 * MiB));
   for (let value = 0; value < 60; value++) {
     const { start, end } = load(kernel, {
+      entry: "direct",
       initramfs: archive,
       random: number(value),
     }).kernelRange;
@@ -188,7 +194,7 @@ test("the zeros at the end of a segment are zeroed in RAM like its BSS", () => {
     segments: [{ address: 16 * MiB, data, memorySize: 400_000 }],
   });
 
-  load(bzImage(payload(kernel)), { cmdline: "nokaslr" });
+  load(bzImage(payload(kernel)), { entry: "direct", cmdline: "nokaslr" });
 
   expect(Buffer.compare(ram.read(16 * MiB, 300_000), data)).toBe(0);
   expect(ram.read(16 * MiB + 300_000, 100_000).every((byte) => byte === 0)).toBe(true);
