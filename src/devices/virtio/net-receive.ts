@@ -161,10 +161,11 @@ export class NetReceiver {
       chains.hold(head);
       return this.receive();
     }
-    chain.copyWritable(memory.pair, 0);
-    // a table of one iovec costs the kernel less
+    // a table of one iovec costs the kernel less, and is there already
     const fits = room > this.state[longest]! && this.state[surprised] === 0;
-    const length = parts.read(this.fd, memory.pairs.address, fits ? 1 : 2);
+    if (!fits) chain.copyWritable(memory.pair, 0);
+    const table = fits ? chain.iovecAddress(chain.readable) : memory.pairs.address;
+    const length = parts.read(this.fd, table, fits ? 1 : 2);
     if (fits && length === room) return this.drop(head, length);
     if (length < headerBytes || length > room || !parts.filter.open) {
       chains.hold(head);
