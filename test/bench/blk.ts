@@ -32,7 +32,7 @@ const modes = [
   { name: "direct", direct: true },
 ] as const;
 const queueCounts = [1, 4];
-/** `./dev bench blk WORD…` measures the shapes alone whose names have all the words. */
+/** `./dev bench blk WORD…` measures the shapes alone whose names have all the words; `memory` alone the rest. */
 const wanted = process.argv.slice(2).filter((word) => !word.startsWith("--"));
 
 using scratch = new Scratch();
@@ -51,7 +51,7 @@ for (const { name: mode, direct } of modes) {
     if (chosen.length > 0) await measure(chosen, direct, queues);
   }
 }
-if (wanted.length === 0) await measureMemory();
+if (wanted.length === 0 || wanted.includes("memory")) await measureMemory();
 report("blk", rows);
 
 /** The backends live through all shapes, as a guest's would; they take turns. */

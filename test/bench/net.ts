@@ -10,6 +10,8 @@ import { Backend, type Load, loadProgram, pinned, runLoad, Scratch } from "./vho
 
 const samples = 5;
 const time = "seconds=0.6 warm=0.6";
+/** `./dev bench net WORD…` measures what has all the words in its name. */
+const wanted = process.argv.slice(2).filter((word) => !word.startsWith("--"));
 const [ownTap, peerTap] = ["bench0", "bench1"];
 
 const ways = [
@@ -39,6 +41,8 @@ const rows: Row[] = [];
   await using backend = new Backend(command, socket, inside);
   for (const { way, name } of ways) {
     for (const size of sizes) {
+      const names = `${size.name} ${name}`.split(" ");
+      if (!wanted.every((word) => names.includes(word))) continue;
       const words = `way=${way} bytes=${size.bytes} ${time}`;
       const [own, other]: [Load[], Load[]] = [[], []];
       for (let i = 0; i < samples; i++) {
