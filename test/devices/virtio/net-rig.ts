@@ -302,7 +302,8 @@ export class NetRig implements BackendHost {
 
   /** Lets the worker do all that it can do now. */
   settle(): void {
-    this.worker.settle();
+    do this.worker.settle();
+    while (this.polls && (this.backend.poll() || !this.backend.sleep()));
   }
 
   watch(fd: number, events: number, ready: (events: number) => void): void {

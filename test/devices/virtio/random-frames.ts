@@ -81,6 +81,8 @@ const receiveLengths = fc.oneof(
 );
 const receiving = fc.record({
   mergeable: fc.boolean(),
+  /** The host looks for work, and is not kicked. */
+  polls: fc.boolean(),
   chains: fc.array(
     fc.record({
       lengths: fc.array(receiveLengths, { minLength: 1, maxLength: 3 }),
@@ -125,11 +127,13 @@ function foretell({ mergeable, frames }: Receiving, rooms: readonly number[]) {
 
 export function tryRandomReceiving(runs: number): void {
   const seen = { fault: 0, frames: 0, merged: 0, dropped: 0 };
-  const rigs = [CTRL_VQ, CTRL_VQ + MRG_RXBUF].map(
-    (features) => new NetRig({ features, queueSize: size }),
+  const rigs = [false, true].flatMap((polls) =>
+    [CTRL_VQ, CTRL_VQ + MRG_RXBUF].map(
+      (features) => new NetRig({ features, polls, queueSize: size }),
+    ),
   );
   const property = fc.property(receiving, (wanted) => {
-    const rig = rigs[wanted.mergeable ? 1 : 0]!;
+    const rig = rigs[(wanted.polls ? 2 : 0) + (wanted.mergeable ? 1 : 0)]!;
     rig.backend.stop();
     rig.start();
     let at = dataAt;
@@ -146,7 +150,7 @@ export function tryRandomReceiving(runs: number): void {
         if (segments === "fault" || total(part(segments, true)) < headerBytes) broken = true;
         else chains.push(segments);
       }
-      return faults(() => rig.backend.kicked(0));
+      return faults(() => (wanted.polls ? rig.settle() : rig.backend.kicked(0)));
     };
     const before = rig.counters.slice();
     let faulted = offer(0, wanted.early);
