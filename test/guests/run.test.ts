@@ -305,7 +305,13 @@ test(
     const [log, junit] = [join(folder, "console.log"), join(folder, "junit.xml")];
     await run(["status", "2"], ["--console-log", log, "--junit", junit], "say=one_<two>");
 
-    expect(readFileSync(log, "utf8")).toMatch(/^\[ +\d+\.\d{6}\] serial: one <two>$/m);
+    const lines = readFileSync(log, "utf8").trimEnd().split("\n");
+    for (const line of lines) expect(line).toMatch(/^\[ +\d+\.\d{6}\] \w+: /);
+    const said = lines.map((line) => line.replace(/^.*?\] /, ""));
+    expect(said).toContain("serial: one <two>");
+    expect(said.filter((line) => line.startsWith("chv: "))).toEqual(
+      ["booting", "runner", "ready", "command", "ended"].map((phase) => `chv: ${phase}`),
+    );
     const xml = readFileSync(junit, "utf8");
     expect(xml).toContain('<failure type="command" message="exit status 2"/>');
     expect(xml).toContain("one &lt;two&gt;");

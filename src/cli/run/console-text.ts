@@ -63,10 +63,19 @@ export class ConsoleText {
       this.last.push(line);
       if (this.last.length > lastMost) this.last.shift();
     }
+    this.#log(console, line);
+  }
+
+  /** chv's own word, among the lines of the console log. */
+  note(text: string): void {
+    this.#log("chv", text);
+  }
+
+  #log(who: string, line: string): void {
     const { log } = this.readers;
     if (log === undefined) return;
     const seconds = (performance.now() / 1000).toFixed(6).padStart(12);
-    writeSync(log, `[${seconds}] ${console}: ${line}\n`);
+    writeSync(log, `[${seconds}] ${who}: ${line}\n`);
   }
 
   /** Lines without an end are told as they are. */

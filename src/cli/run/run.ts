@@ -113,6 +113,7 @@ export class Run {
     this.#phase = phase;
     this.timings[phase] ??= Math.round(performance.now());
     this.parts.progress(`chv: ${phase}`);
+    this.#text?.note(phase);
   }
 
   /** A line of a console. */
