@@ -6,7 +6,7 @@ import type { EventLog, VmmEvent } from "../../machine/vmm/events.ts";
 import { type End, Vmm } from "../../machine/vmm/vmm.ts";
 import type { RunMachine } from "./config.ts";
 import type { ConsoleText } from "./console-text.ts";
-import { type Describe, diagnose } from "./diagnosis.ts";
+import { type Describe, diagnose, isTelling } from "./diagnosis.ts";
 import type { Expectations } from "./expectations.ts";
 import type { Ended, Session } from "./session.ts";
 import { failure, type Phase, phases, type Verdict } from "./verdict.ts";
@@ -15,6 +15,7 @@ import { failure, type Phase, phases, type Verdict } from "./verdict.ts";
 const silenceMs = 30_000;
 /** Words that follow a panic are waited for. */
 const lastWordsMs = 100;
+const tellingMost = 100;
 /** A command that was told to end has this long. */
 const graceMs = 5000;
 /** An orderly power-off has this long. */
@@ -50,6 +51,8 @@ export class Run {
   /** A signal that was sent to chv, as a shell counts it. */
   #interrupted = 0;
   #poweredOff = false;
+  /** Lines of this boot that a diagnosis may need. */
+  #telling: string[] = [];
   #silence: ReturnType<typeof setTimeout> | undefined;
   #command: Ended | undefined;
 
@@ -119,7 +122,12 @@ export class Run {
   /** A line of a console. */
   line(line: string): void {
     if (this.#diagnosis) return;
-    const verdict = diagnose(line, this.#text?.last ?? [], this.parts.describe);
+    if (isTelling(line) && this.#telling.length < tellingMost) this.#telling.push(line);
+    const kernel = this.vmm.guest?.machine.kernel;
+    const verdict = diagnose(line, [...this.#telling, ...(this.#text?.last ?? [])], {
+      describe: this.parts.describe,
+      ...(kernel && { cmdline: kernel.cmdline, initramfs: kernel.initramfs !== undefined }),
+    });
     if (!verdict) return;
     const isPanic = verdict.status === ExitCode.guestPanic;
     if (!isPanic && this.parts.session?.begun) return;
@@ -195,6 +203,7 @@ export class Run {
       return;
     }
     session?.beginLife();
+    this.#telling = [];
     this.#expectations?.beginLife();
     this.#reach("booting");
   }

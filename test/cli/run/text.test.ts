@@ -136,6 +136,20 @@ describe("a boot that died is told in a line", () => {
   });
 
   test.each([
+    [{ initramfs: false }, "kernel has no virtio_blk and no initramfs: VFS: Unable to mount"],
+    [
+      { initramfs: true, cmdline: "root=A root=B" },
+      "root device B not found; the kernel found no disk",
+    ],
+    [
+      { initramfs: false, cmdline: "root=LABEL=x quiet" },
+      'root device LABEL=x not found; which disks it found "quiet" on the command line hides',
+    ],
+  ])("with what chv itself knows: %j", (facts, message) => {
+    expect(diagnose(panic, [], facts)?.message).toStartWith(message);
+  });
+
+  test.each([
     ["ERROR: device 'UUID=0b3d-1a9b' not found. Skipping fsck.", "UUID=0b3d-1a9b"],
     [
       "dracut-initqueue[312]: Warning: /dev/disk/by-label/root does not exist",
@@ -143,7 +157,9 @@ describe("a boot that died is told in a line", () => {
     ],
   ])("of a root that is not there, with what is on the image: %s", (line, root) => {
     const seen = ["[ 1.1]  vda: vda1", "[ 1.1] vdb: vdb1"];
-    const diagnosis = diagnose(line, seen, () => 'GPT: partition 1 (ext4 "other")');
+    const diagnosis = diagnose(line, seen, {
+      describe: () => 'GPT: partition 1 (ext4 "other")',
+    });
 
     expect(diagnosis?.message).toBe(
       `root device ${root} not found; disks are vda (GPT: partition 1 (ext4 "other")), vdb`,
