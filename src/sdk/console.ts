@@ -131,7 +131,7 @@ export class Console {
     const timeoutMs = durationMs(options.timeout ?? presetTimeout);
     const found = deferred<RegExpExecArray>();
     const source = typeof pattern === "string" ? literally(pattern) : pattern.source;
-    const flags = typeof pattern === "string" ? "" : pattern.flags.replaceAll(/[gy]/g, "");
+    const flags = typeof pattern === "string" ? "" : pattern.flags;
     const names = options.console ? [options.console] : (["serial", "console"] as const);
     const places = names.map((name) => [name, { ...this.#place(name) }] as const);
     const waiter: Waiter = {

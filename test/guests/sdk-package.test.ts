@@ -36,7 +36,8 @@ import type { MachineEvent, RunResult } from "chv";
 const image: string = process.argv[2]!;
 const [kernel, cmdline] = process.argv.slice(3);
 try {
-  const vm = await boot({ image, kernel, cmdline, memory: "64M", cpus: 1, cloudInit: { hostname: "box" } });
+  const cloudInit = { hostname: "box", userData: { text: "#cloud-config\\n{}\\n" } };
+  const vm = await boot({ image, kernel, cmdline, memory: "64M", cpus: 1, cloudInit });
   try {
     const [match] = await vm.expect(/login:/, { timeout: "60s" });
     const result: RunResult = await vm.run("uname -r", { timeout: 60_000 });

@@ -72,11 +72,37 @@ test("what a lost command still puts out is nobody's", async () => {
   expect((await second).stdout).toBe("new");
 });
 
+test("a function that gets the output is waited for before more is read", async () => {
+  const pieces: string[] = [];
+  const free: (() => void)[] = [];
+  const onStdout = (bytes: Uint8Array) => {
+    pieces.push(Buffer.from(bytes).toString());
+    return new Promise<void>((resolve) => free.push(resolve));
+  };
+  const first = commands.run("a", { onStdout });
+  commands.told({ ready: true });
+  await turn();
+  streams.stdout.write("one");
+  await turn();
+  streams.stdout.write("two");
+  ended(1, 6);
+  await turn();
+  expect(pieces).toEqual(["one"]);
+  free[0]!();
+  await turn();
+  await turn();
+  expect(pieces).toEqual(["one", "two"]);
+  expect(await Promise.race([first, turn().then(() => "waits")])).toBe("waits");
+  free[1]!();
+
+  expect((await first).stdout).toBe("");
+});
+
 test("input is told to its end, and no more of it is sent when the command has ended", async () => {
   let returned = false;
   async function* endless() {
     try {
-      for (;;) yield "x".repeat(1000);
+      for (;;) yield "x".repeat(300_000);
     } finally {
       returned = true;
     }
@@ -95,6 +121,7 @@ test("input is told to its end, and no more of it is sent when the command has e
   await turn();
 
   expect(count).toBeGreaterThan(0);
+  expect(count).toBeLessThan(300_000);
   expect(input.input).toBe(count);
   expect(returned).toBe(true);
 });
