@@ -23,6 +23,8 @@ import type { RateLimiter } from "./rate-limiter.ts";
 
 /** Frames of a turn, after which it is another's. */
 const turnFrames = 128;
+/** After so many the driver is told of them, and goes on while the others are read. */
+const tellFrames = 64;
 /** Most frames that wait in a tap are far less. */
 const oldFrames = 65_536;
 
@@ -114,7 +116,7 @@ export class NetReceiver {
         const alone = chains.count === 0 && state[tail] === 0;
         const outcome = alone ? this.receiveAlone() : this.receive();
         if (outcome === moved) {
-          frames++;
+          if (++frames % tellFrames === 0) queue.flush();
         } else if (outcome === starved && parts.polls === true) {
           state[starving] = 1;
           return frames > 0;

@@ -11,6 +11,8 @@ import type { RateLimiter } from "./rate-limiter.ts";
 
 /** Frames of a turn, after which it is another's. */
 const turnFrames = 128;
+/** After so many the driver is told of them, and goes on while the others are sent. */
+const tellFrames = 64;
 
 /** What the queues of a device have in common. */
 export interface TransmitParts {
@@ -68,6 +70,7 @@ export class NetTransmitter {
         }
         state[held] = -1;
         queue.complete(head, 0);
+        if (frames % tellFrames === tellFrames - 1) queue.flush();
       }
       return Pause.turn;
     } finally {

@@ -1,5 +1,6 @@
 /** A network device whose host looks for its work itself, and asks for kicks before it sleeps. */
 import { afterAll, afterEach, expect, test } from "bun:test";
+import { writeFrame } from "../../../src/ffi/tap.ts";
 import { NetRig, type RigOptions, TapHome } from "./net-rig.ts";
 
 const home = new TapHome();
@@ -96,4 +97,22 @@ test("a frame longer than any that is expected is dropped, and all that come lat
 
   expect(frames()).toEqual([frame(2, 3000), frame(3, 3000)]);
   expect(rig.counters[4]).toBe(1);
+});
+
+test("a driver hears of the frames of a long turn before the last is sent", () => {
+  const told: number[] = [];
+  open({
+    queueSize: 256,
+    calls: {
+      writeFrame: (fd, iovecs, count) => {
+        told.push(rig.ram.view(rig.drivers[tx]!.used + 2, 2).getUint16(0, true));
+        return writeFrame(fd, iovecs, count);
+      },
+    },
+  });
+  for (let i = 0; i < 120; i++) rig.offer(frame(i));
+  poll();
+
+  expect(told.length).toBe(120);
+  expect(told.at(-1)).toBeGreaterThan(50);
 });
