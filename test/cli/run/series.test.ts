@@ -1,5 +1,6 @@
 /** Commands one after the other: what chv and the runner say, with the guest's lines in the test's hand. */
 import { beforeEach, expect, test } from "bun:test";
+import fc from "fast-check";
 import { Series } from "../../../src/cli/run/series.ts";
 
 let log: string[] = [];
@@ -7,7 +8,7 @@ let said: string[] = [];
 let series: Series;
 const asked = { argv: ["a"], env: {} };
 
-beforeEach(() => {
+function begin(): void {
   log = [];
   said = [];
   series = new Series(
@@ -21,7 +22,8 @@ beforeEach(() => {
     },
     true,
   );
-});
+}
+beforeEach(begin);
 
 const hear = (...lines: string[]) => {
   for (const line of lines) series.heard(line);
@@ -101,4 +103,30 @@ test("out of turn, words mean nothing", () => {
   );
 
   expect(log).toEqual([]);
+});
+
+test("whatever the guest says, each command ends at most once, and with numbers that can be", () => {
+  const word = fc.constantFrom(
+    "hello 1",
+    "ready",
+    "started 1",
+    "exited 0 1 2",
+    "killed 9 0 0",
+    "exited 300",
+  );
+  fc.assert(
+    fc.property(fc.array(fc.oneof(word, fc.string(), fc.constant(undefined))), (lines) => {
+      begin();
+      let id = 0;
+      for (const line of lines) {
+        if (line === undefined) series.ask(++id, asked);
+        else series.heard(line);
+      }
+      const ends = log.flatMap((text) => /^(\d+)(?: lost)?: /.exec(text)?.[1] ?? []);
+
+      expect(new Set(ends).size).toBe(ends.length);
+      expect(log.filter((text) => /^\d+: (?!0 1 2$|137 0 0$)/.test(text))).toEqual([]);
+    }),
+    { numRuns: 500 },
+  );
 });
