@@ -33,8 +33,10 @@ export const cloudImage = (name: LayoutName): string => `${cache}/images/${name}
 const boundS = 900;
 export const cloudRunMs = (boundS + 60) * 1000;
 
-/** The lab has one processor: a second vCPU would only take the first one's time. */
-const labOptions = direct ? [] : ["--cpus", "1", "--cmdline-append", labWords];
+/** The lab has one processor: a second vCPU would only take the first one's time, as does each byte of the console. */
+const labOptions = direct
+  ? []
+  : ["--cpus", "1", "--cmdline-append", `${labWords} quiet systemd.show_status=false`];
 
 /** Runs it to its end. Throws, with the console's end, when there was none, or when the image's bytes changed. */
 export async function cloudRun(name: string, options: CloudRunOptions): Promise<CloudRun> {
