@@ -167,7 +167,9 @@ class IoThread {
     const create: BackendFactory = (host, device) => createBackend(host, device, this.events);
     return functions.map((device) => {
       const share = device.spec.workers.indexOf(index);
-      return new VirtioDeviceHost(device, windows, this.#watcher, this.events, create, share);
+      const alone = index > 0 && functions.length === 1;
+      const { events } = this;
+      return new VirtioDeviceHost(device, windows, this.#watcher, events, create, share, alone);
     });
   }
 

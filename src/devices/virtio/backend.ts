@@ -12,6 +12,8 @@ export interface BackendHost {
    * backend.
    */
   readonly polls?: boolean;
+  /** The thread serves nothing but this backend, polling or not. */
+  readonly alone?: boolean;
   /** Calls `ready(events)` on the worker when a descriptor has one of epoll's `events`. Level-triggered. */
   watch(fd: number, events: number, ready: (events: number) => void): void;
   unwatch(fd: number): void;

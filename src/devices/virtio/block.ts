@@ -212,7 +212,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
   }
 
   get alone(): boolean {
-    return this.host.polls === true;
+    return this.host.polls === true || this.host.alone === true;
   }
 
   get inFlight(): boolean {

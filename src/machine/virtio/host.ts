@@ -54,6 +54,8 @@ export class VirtioDeviceHost implements BackendHost {
     create: BackendFactory,
     /** Which share of the device's queues this worker has. */
     readonly share = 0,
+    /** The worker has no other device, nor anything else to do. */
+    readonly alone = false,
   ) {
     const { transport } = plugged.device;
     this.#handOver = transport.handOver;
