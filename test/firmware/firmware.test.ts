@@ -1,5 +1,7 @@
 /** `--firmware`: an ELF with a PVH note is loaded where it says; what is none is refused by what it is. */
 import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { KernelError } from "../../src/firmware/kernel-error.ts";
 import { MiB } from "./fake-ram.ts";
 import { bzImage, elf, machine, pattern, poke, pvhNote } from "./images.ts";
 
@@ -75,6 +77,28 @@ describe("refused", () => {
     expect(why(at(64 * MiB))).toContain("does not lie in free guest RAM");
     expect(why(image(), [{ start: 0, length: 4 * MiB }])).toContain("give the guest more memory");
   });
+});
+
+test("a file with any bytes in its headers is loaded or refused, never a fault", () => {
+  const good = image().subarray(0, 4096 + 8192);
+  const change = fc.tuple(fc.nat(4096 + 64), fc.nat(255));
+  fc.assert(
+    fc.property(
+      fc.array(change, { minLength: 1, maxLength: 4 }),
+      fc.nat(good.length),
+      (list, cut) => {
+        const bytes = good.slice(0, cut % 3 === 0 ? cut : undefined);
+        for (const [at, value] of list) if (at < bytes.length) bytes[at] = value;
+        const { load } = machine([{ start: 0, length: 6 * MiB }]);
+        try {
+          load(bytes, { firmware: true });
+        } catch (error) {
+          expect(error).toBeInstanceOf(KernelError);
+        }
+      },
+    ),
+    { numRuns: 150 },
+  );
 });
 
 test("a raw image given as a kernel is named, too", () => {
