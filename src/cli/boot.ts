@@ -43,7 +43,7 @@ export async function runBoot(
     monotonic_ns: Math.round(startNs),
     wall_ms: Date.now(),
   });
-  if (config) vmm.bootNow(config);
+  if (config) await vmm.bootNow(config);
   const api = await serve(vmm, options);
 
   const end = await vmm.ended;

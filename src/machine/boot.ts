@@ -1,46 +1,16 @@
 /** Puts into guest RAM what the first vCPU will find: firmware tables, kernel, initramfs, command line. */
-import { fstatSync } from "node:fs";
-import { AcpiEvent } from "../devices/legacy/event-device.ts";
-import { mmioBytes } from "../devices/virtio/mmio-registers.ts";
 import { ConfigError } from "../exit-codes.ts";
-import { close, Open, open, pread } from "../ffi/file.ts";
-import { SystemError } from "../ffi/libc.ts";
-import { buildAcpi } from "../firmware/acpi/acpi.ts";
+import { pread } from "../ffi/file.ts";
 import type { BootState, KernelEntry } from "../firmware/boot-state.ts";
 import { hasOption } from "../firmware/cmdline.ts";
 import { buildE820, E820Type } from "../firmware/e820.ts";
 import { KernelError, loadKernel } from "../firmware/kernel.ts";
-import { buildMpTable } from "../firmware/mp-table.ts";
 import { buildSmbios } from "../firmware/smbios.ts";
 import type { BootConfig } from "./config/vm.ts";
-import type { GuestMemory } from "./guest-memory.ts";
-import { Gsi, intxOf, MemoryMap, Port, resetValue } from "./memory-map.ts";
-import { describeWatchdog } from "./watchdog.ts";
-
-/** An open file of the user's: `fd` belongs to the holder. */
-export interface InputFile {
-  readonly fd: number;
-  readonly size: number;
-  readonly path: string;
-}
-
-/** Opens a file to read. Throws ConfigError naming the option. */
-export function openInput(option: string, path: string): InputFile {
-  let fd: number;
-  try {
-    fd = open(path, Open.readOnly | Open.nonBlock); // a pipe without a writer must not hold up chv
-  } catch (error) {
-    if (!(error instanceof SystemError)) throw error;
-    throw new ConfigError(
-      `${option} ${path}: ${error.reason}; name a file that chv may read`,
-      option,
-    );
-  }
-  const status = fstatSync(fd);
-  if (status.isFile()) return { fd, size: status.size, path };
-  close(fd);
-  throw new ConfigError(`${option} ${path}: not a regular file; name an image file`, option);
-}
+import type { InputFile } from "./input-file.ts";
+import { MemoryMap, Port, resetValue } from "./memory-map.ts";
+import type { RamView } from "./ram-view.ts";
+import { acpiTables, mpTables } from "./tables.ts";
 
 export interface BootPlan {
   readonly kernel: InputFile;
@@ -51,7 +21,7 @@ export interface BootPlan {
   /** The image whose own kernel it is. */
   readonly image?: string | undefined;
   readonly entry: KernelEntry;
-  readonly memory: GuestMemory;
+  readonly memory: RamView;
   /** APIC ids, those present at boot first. */
   readonly cpus: readonly { readonly apicId: number; readonly enabled: boolean }[];
   readonly serial: boolean;
@@ -62,8 +32,6 @@ export interface BootPlan {
   readonly platform?: BootConfig["platform"];
 }
 
-const IOAPIC_ID = 0;
-
 /**
  * What stands where a PC's BIOS is entered in real mode: a reset. Linux jumps there to restart a machine with
  * hardware-reduced ACPI and no EFI (reboot_init and machine_real_restart in its arch/x86/kernel/reboot.c).
@@ -73,17 +41,6 @@ export const biosEntry = Uint8Array.of(
   ...[0xb0, resetValue, 0xee], //                   mov al, resetValue; out dx, al
   ...[0xf4, 0xeb, 0xfd], //                         hlt; jmp to the hlt
 );
-/**
- * There are no bridges. Linux looks for a device in each of 32 slots of every bus up to the last one that MCFG names
- * (pcibios_fixup_peer_bridges in its arch/x86/pci/legacy.c), by two exits each: 16,320 for 255 empty buses.
- */
-const lastBus = 0;
-const pciWindow32 = {
-  start: MemoryMap.pciWindow32,
-  length: MemoryMap.pciWindow32End - MemoryMap.pciWindow32,
-};
-/** Every slot but the host bridge's: a device may come later. */
-const slots = Array.from({ length: 31 }, (_, index) => index + 1);
 
 /** Throws ConfigError when the files cannot be booted. */
 export function prepareBoot(plan: BootPlan): BootState {
@@ -164,60 +121,7 @@ function smbiosTables({ platform }: BootPlan): ReturnType<typeof buildSmbios> {
   }
 }
 
-function acpiTables(plan: BootPlan): ReturnType<typeof buildAcpi> {
-  return buildAcpi({
-    rsdpAddress: MemoryMap.acpiTables,
-    tablesAddress: MemoryMap.acpiTables,
-    tablesEnd: MemoryMap.acpiTablesEnd,
-    cpus: [...plan.cpus].sort((a, b) => a.apicId - b.apicId),
-    localApicAddress: MemoryMap.localApic,
-    ioapic: { id: IOAPIC_ID, address: MemoryMap.ioapic, gsiBase: 0, pins: Gsi.pins },
-    ...(plan.serial ? { serial: { port: Port.serial, length: 8, gsi: Gsi.serial } } : {}),
-    rtc: { port: Port.cmos, length: 2, gsi: Gsi.rtc },
-    sleepControlPort: Port.sleepControl,
-    sleepStatusPort: Port.sleepStatus,
-    reset: { port: Port.reset, value: resetValue },
-    pmTimerPort: Port.pmTimer,
-    events: { port: Port.events, gsi: Gsi.events, powerButton: AcpiEvent.powerButton },
-    ...(plan.watchdog ? { watchdog: describeWatchdog(Port.watchdog) } : {}),
-    virtioMmio: (plan.virtioMmio ?? []).map(({ address, gsi }) => ({
-      address,
-      length: mmioBytes,
-      gsi,
-    })),
-    pci: [
-      {
-        segment: 0,
-        startBus: 0,
-        endBus: lastBus,
-        mmconfig: MemoryMap.mmconfig,
-        configPorts: { start: Port.pciConfig, length: 8 },
-        ports: [],
-        memory32: [pciWindow32],
-        memory64: [],
-        interrupts: slots.map((device) => ({ device, pin: 0, gsi: Gsi.intx + intxOf(device) })),
-      },
-    ],
-  });
-}
-
-function mpTables(plan: BootPlan): readonly { address: number; data: Uint8Array }[] {
-  return buildMpTable({
-    pointerAddress: MemoryMap.mpTable,
-    tableEnd: MemoryMap.mpTableEnd,
-    cpus: plan.cpus.filter(({ enabled }) => enabled),
-    localApicAddress: MemoryMap.localApic,
-    ioapic: { id: IOAPIC_ID, address: MemoryMap.ioapic },
-    isaInterrupts: [Gsi.serial, Gsi.rtc],
-    pciBuses: [0],
-    // the pins of virtio-mmio devices, too, which Linux knows by number only if the table names them
-    pciInterrupts: slots.map((device) => ({
-      ...{ bus: 0, device, pin: 0, ioapicPin: Gsi.intx + intxOf(device) },
-    })),
-  }).blobs;
-}
-
-function e820(memory: GuestMemory): ReturnType<typeof buildE820> {
+function e820(memory: RamView): ReturnType<typeof buildE820> {
   const reserved = (start: number, length: number) => ({ start, length, type: E820Type.reserved });
   return buildE820(memory.regions, [
     reserved(MemoryMap.lowRamEnd, MemoryMap.highRam - MemoryMap.lowRamEnd),

@@ -8,11 +8,11 @@ import { EventKind } from "../bus/events.ts";
 import { locked } from "../bus/lock.ts";
 import { AcpiEvent } from "../devices/legacy/event-device.ts";
 import type { Watchdog } from "../devices/legacy/watchdog.ts";
-import { createTimerfd } from "../ffi/epoll.ts";
-import { createEventfd } from "../ffi/eventfd.ts";
 import { continueClock, readClock, signalMsi } from "../ffi/kvm.ts";
 import type * as BoardModule from "./board.ts";
-import { type BootPlan, prepareBoot } from "./boot.ts";
+import type * as BootModule from "./boot.ts";
+import type { BootPlan } from "./boot.ts";
+import { type LastingPlan, planOf } from "./boot-plan.ts";
 import type { BootConfig } from "./config/vm.ts";
 import { Consoles, type PtyPath } from "./console/consoles.ts";
 import { lastLines } from "./console/last-lines.ts";
@@ -20,20 +20,22 @@ import { withConsole } from "./disk-boot/cmdline.ts";
 import { type KernelFiles, openKernelFiles, tell } from "./disk-boot/kernel-files.ts";
 import { GuestMemory } from "./guest-memory.ts";
 import { openHostKvm } from "./kvm-host.ts";
+import { LoadTurn } from "./loading.ts";
 import { lostEvents } from "./lost-events.ts";
+import { specOf } from "./machine-spec.ts";
 import { filesOf, type MemoryFile, withReason } from "./memory-files.ts";
 import { Owned } from "./owned.ts";
 import { quiesce } from "./quiesce.ts";
 import { createBacking } from "./ram-backing.ts";
-import { type ConsoleSpec, type MachineSpec, stateBytes, ThreadNumber } from "./spec.ts";
+import { type ConsoleSpec, type MachineSpec, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
 import { applyBootState } from "./vcpu-state.ts";
 import { readCounters } from "./virtio/counters.ts";
 import { openDevices } from "./virtio/devices.ts";
 import { attachPersistent } from "./virtio/persistent.ts";
 import { plugInto } from "./virtio/plug.ts";
-import { freeSlot, ownWorkers, type PluggedVirtio } from "./virtio/spec.ts";
-import { createVirtualMachine, possibleCpus, type VirtualMachine } from "./virtual-machine.ts";
+import type { PluggedVirtio } from "./virtio/spec.ts";
+import { createVirtualMachine, type VirtualMachine } from "./virtual-machine.ts";
 
 const msiToAll = 0xfeef_f000;
 const deliverNmi = 0x400;
@@ -53,7 +55,7 @@ export class Machine {
   readonly #threads: MachineThreads;
   readonly #events: EventRing;
   /** But for the kernel's files, which may be others after a reset. */
-  readonly #plan: Omit<BootPlan, keyof KernelFiles>;
+  readonly #plan: LastingPlan;
   /** Its own, or those that its disk names. */
   kernel: KernelFiles;
   readonly #vm: VirtualMachine;
@@ -65,6 +67,8 @@ export class Machine {
   /** As it was asked for, with the consoles that were chosen. */
   readonly config: BootConfig;
   readonly vcpus: number;
+  /** Resolves when what is booted is in guest memory; rejects with ConfigError. */
+  readonly loaded: Promise<void>;
   #state: MachineState = "created";
   /** What the guest's clock showed when it was paused. */
   #clock: bigint | undefined;
@@ -78,6 +82,7 @@ export class Machine {
     meter?: MachineSpec["meter"],
   ) {
     const owned = this.#owned;
+    const turn = new LoadTurn();
     this.vcpus = asked.cpus.boot_vcpus;
     try {
       const kvm = owned.fd(openHostKvm());
@@ -98,48 +103,22 @@ export class Machine {
       const backing = createBacking(config.memory);
       owned.add(() => backing.close());
       const memory = new GuestMemory(config.memory.size, backing);
+      const plugged = plugInto(config.platform?.virtio ?? "pci", devices, owned);
+      this.#plan = planOf(config, memory, plugged.virtioMmio);
+      this.loaded = this.#orderLoad(turn);
+      this.loaded.catch(() => {}); // the owner awaits it, unless what follows throws
       this.#vm = createVirtualMachine(kvm, config.cpus, memory, owned);
       attachPersistent(this.#vm.fd, devices);
       this.#files = filesOf(devices, config.memory, backing);
-
-      const transport = config.platform?.virtio ?? "pci";
-      const { virtio, virtioMmio } = plugInto(transport, devices, owned);
-      const spec: MachineSpec = {
-        vmFd: this.#vm.fd,
-        vcpuFds: this.#vm.vcpus,
-        runPageBytes: this.#vm.runPageBytes,
-        syncRegs: this.#vm.syncRegs,
-        ram: memory.regions,
-        state: new SharedArrayBuffer(stateBytes),
-        events: new SharedArrayBuffer(EventRing.byteLength),
-        control: this.#threads.control,
-        serial,
-        virtio,
-        virtioMmio,
-        ioWakeFd: owned.fd(createEventfd()),
-        moreIoWakeFds: ownWorkers([...virtio, ...(virtioMmio ?? [])]).map(() =>
-          owned.fd(createEventfd()),
-        ),
-        rtcTimerFd: owned.fd(createTimerfd()),
-        watchdogTimerFd: config.watchdog ? owned.fd(createTimerfd()) : undefined,
-        pvpanicSlot: config.pvpanic ? freeSlot("--pvpanic", virtio) : undefined,
-        ...{ meter, barsAnswer: this.kernel.isElf },
+      const spec = {
+        ...specOf(config, this.#vm, memory.regions, this.#threads.control, plugged, owned),
+        ...{ serial, meter, barsAnswer: this.kernel.isElf },
       };
       this.#spec = spec;
       this.#events = new EventRing(spec.events, ThreadNumber.main);
       this.#threads.assign(spec); // vCPU 0 resets the devices
-
-      this.#plan = {
-        entry: config.payload.kernel_entry,
-        memory,
-        cpus: possibleCpus(config.cpus),
-        serial: serial !== undefined,
-        watchdog: config.watchdog,
-        virtioMmio: virtioMmio ?? [],
-        platform: config.platform,
-      };
-      this.#load();
     } catch (error) {
+      turn.takeBack();
       owned.close();
       throw error;
     }
@@ -160,7 +139,7 @@ export class Machine {
 
   /** Lets the vCPUs in. */
   boot(): void {
-    this.#threads.boot();
+    this.#threads.runVcpus();
     this.#state = "running";
   }
 
@@ -294,13 +273,30 @@ export class Machine {
     this.#consoles.restore();
   }
 
+  /** The first vCPU's thread loads while main goes on. */
+  async #orderLoad(turn: LoadTurn): Promise<void> {
+    const { memory, ...plan } = this.#wholePlan();
+    const order = { plan, ram: memory.regions, turn: turn.buffer };
+    this.#loadedWith(await this.#threads.load(order));
+  }
+
+  /** After a reset main loads itself: the threads stand still. */
   #load(): void {
-    const { choice } = this.kernel;
-    tell(this.kernel, this.config, this.listener);
-    const boot = prepareBoot({ ...this.#plan, ...this.kernel, image: choice?.disk });
-    if (choice) this.kernel.close(); // a reset reads the disk anew: the guest may have a new kernel
-    for (const note of boot.notes) this.listener.onNote(note);
+    const { prepareBoot } = require("./boot.ts") as typeof BootModule;
+    const boot = prepareBoot(this.#wholePlan());
     applyBootState(this.#vm.vcpus[0]!, boot);
+    this.#loadedWith(boot.notes);
+  }
+
+  #wholePlan(): BootPlan {
+    const { kernel, initramfs, cmdline, firmware = false, choice } = this.kernel;
+    tell(this.kernel, this.config, this.listener);
+    return { ...this.#plan, kernel, initramfs, cmdline, firmware, image: choice?.disk };
+  }
+
+  #loadedWith(notes: readonly string[]): void {
+    if (this.kernel.choice) this.kernel.close(); // a reset reads the disk anew: the guest may have a new kernel
+    for (const note of notes) this.listener.onNote(note);
   }
 
   #step<T>(run: () => Promise<T>): Promise<T> {
@@ -314,6 +310,7 @@ export class Machine {
     for (;;) {
       for (let event = this.#events.take(); event; event = this.#events.take()) {
         if (event.kind === EventKind.stopped) return;
+        if (event.kind === EventKind.firstEntry) this.#threads.startIo();
         if (event.kind === EventKind.choresWanted) {
           this.#threads.startChores(event.text, event.a);
           continue;

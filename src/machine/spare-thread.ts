@@ -2,11 +2,11 @@
  * A vCPU's thread and the API's, started before it is known what for: loading their code takes as long as reading the
  * command line and setting the machine up, and goes on beside it. `src/main.ts` imports this file before all else.
  */
-import { apiWorkerUrl, vcpuWorkerUrl } from "../workers.ts";
+import { apiWorkerUrl, firstVcpuWorkerUrl } from "../workers.ts";
 
 /** A worker has no arguments of its own to look at: this runs in the main thread alone. */
 let spare: Worker | undefined = asksForBoot(Bun.argv)
-  ? new Worker(vcpuWorkerUrl, { name: "vcpu0" })
+  ? new Worker(firstVcpuWorkerUrl, { name: "vcpu0" })
   : undefined;
 
 let spareApi: Worker | undefined = asksForApi(Bun.argv)

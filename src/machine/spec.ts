@@ -5,7 +5,7 @@
 
 import type { TerminalSizeSpec } from "./console/size.ts";
 import type { TypedSpec } from "./console/typed.ts";
-import type { RamRegion } from "./guest-memory.ts";
+import type { RamRegion } from "./ram-view.ts";
 import type { VirtioMmioSpec } from "./virtio/mmio.ts";
 import type { VirtioSpec } from "./virtio/spec.ts";
 

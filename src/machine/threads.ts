@@ -3,8 +3,9 @@ import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
 import { ringBell } from "../devices/chores/chore-ring.ts";
 import { signalEventfd } from "../ffi/eventfd.ts";
 import { ignoreKick, kick } from "../ffi/signals.ts";
-import { choreWorkerUrl, ioWorkerUrl, vcpuWorkerUrl } from "../workers.ts";
+import { choreWorkerUrl, firstVcpuWorkerUrl, ioWorkerUrl, vcpuWorkerUrl } from "../workers.ts";
 import type { ChoreThreadSpec } from "./chore-thread.ts";
+import { type LoadAnswer, type LoadOrder, notesOf } from "./loading.ts";
 import { takeSpareThread } from "./spare-thread.ts";
 import { ioWakeFd, ioWorkers, type MachineSpec, ThreadNumber, threadName } from "./spec.ts";
 
@@ -27,6 +28,8 @@ export class MachineThreads {
   readonly #io: Thread[] = [];
   readonly #chores: Thread[] = [];
   #spec: MachineSpec | undefined;
+  /** What I/O workers are to do, also those that have not started. */
+  #ioAsked: number = Ask.run;
 
   /** Starts the vCPUs' threads at once: they load their code while the main thread sets the machine up. */
   constructor(
@@ -38,7 +41,8 @@ export class MachineThreads {
     this.control = new SharedArrayBuffer(ThreadControl.bytesFor(ThreadNumber.end(vcpus)));
     this.#vcpus = Array.from({ length: vcpus }, (_, index) => {
       const spare = index === 0 ? takeSpareThread() : undefined;
-      const worker = spare ?? new Worker(vcpuWorkerUrl, { name: `vcpu${index}` });
+      const url = index === 0 ? firstVcpuWorkerUrl : vcpuWorkerUrl;
+      const worker = spare ?? new Worker(url, { name: `vcpu${index}` });
       const wake = ({ threadId }: ThreadControl) => threadId !== 0 && kick(threadId);
       return this.#start(ThreadNumber.vcpu(index), worker, wake);
     });
@@ -53,6 +57,16 @@ export class MachineThreads {
     return { number, worker, control, wake: () => wake(control) };
   }
 
+  /** The first vCPU's thread loads; resolves to lines for the log. Rejects with ConfigError. Before `assign`. */
+  async load(order: LoadOrder): Promise<readonly string[]> {
+    const { worker } = this.#vcpus[0]!;
+    const answer = Promise.withResolvers<LoadAnswer>();
+    worker.onmessage = ({ data }: MessageEvent<LoadAnswer>) => answer.resolve(data);
+    worker.addEventListener("error", ({ message }) => answer.reject(new Error(message)));
+    worker.postMessage({ order });
+    return notesOf(await answer.promise);
+  }
+
   /** Hands the machine to the vCPUs' threads; each parks when it is ready. */
   assign(spec: MachineSpec): void {
     this.#spec = spec;
@@ -60,11 +74,11 @@ export class MachineThreads {
   }
 
   /**
-   * vCPUs enter the guest. The I/O workers start now: what the guest says before they are ready waits in the rings, and
-   * their start does not take time from the way to the first KVM_RUN.
+   * Starts the I/O workers, once. That the guest has been entered is early enough: what it says before they are ready
+   * waits in the rings, and their start does not take time from the way to the first KVM_RUN.
    */
-  boot(): void {
-    this.runVcpus();
+  startIo(): void {
+    if (this.#io.length > 0) return;
     const spec = this.#spec!;
     for (let index = 0; index < ioWorkers(spec); index++) {
       const worker = new Worker(ioWorkerUrl, { name: `io${index}` });
@@ -72,7 +86,7 @@ export class MachineThreads {
       const wake = () => signalEventfd(wakeFd);
       const io = this.#start(ThreadNumber.io(this.vcpus, index), worker, wake);
       this.#io.push(io);
-      ask(io, Ask.run);
+      ask(io, this.#ioAsked);
       worker.postMessage({ spec, index });
     }
   }
@@ -109,11 +123,14 @@ export class MachineThreads {
 
   /** Resolves when every I/O worker stands still with nothing in flight. The vCPUs must. */
   async parkIo(): Promise<void> {
+    this.#ioAsked = Ask.park;
     for (const io of this.#io) ask(io, Ask.park);
     await this.#all(this.#io, [ThreadState.parked], "stop");
   }
 
   runIo(): void {
+    this.#ioAsked = Ask.run;
+    this.startIo();
     for (const io of this.#io) ask(io, Ask.run);
   }
 

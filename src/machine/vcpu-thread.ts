@@ -25,9 +25,14 @@ import type { MachineSpec } from "./spec.ts";
 
 /**
  * Runs vCPU `index` until it is asked to leave; the first one puts the devices into their power-on state before it says
- * anything. Errors end in the event ring, never in an exception.
+ * anything. `point` points the vCPU at what it is to run, and is false when there is nothing. Errors end in the event
+ * ring, never in an exception.
  */
-export function runVcpuThread(spec: MachineSpec, index: number): void {
+export function runVcpuThread(
+  spec: MachineSpec,
+  index: number,
+  point: (vcpu: number) => boolean = () => true,
+): void {
   const control = new ThreadControl(spec.control, index);
   const events = new EventRing(spec.events, index);
   try {
@@ -50,8 +55,13 @@ export function runVcpuThread(spec: MachineSpec, index: number): void {
       spec.syncRegs,
     );
     const meter = spec.meter && new ExitMeter(spec.meter.buffer, spec.meter.warmUp);
+    const canRun = point(vcpu);
     openKickInGuest(vcpu, formerMask);
     while (park(control)) {
+      if (!canRun) {
+        control.askSelfToPark();
+        continue;
+      }
       control.say(ThreadState.running);
       exits.starts();
       if (meter) runMeasured(vcpu, control, exits, meter);

@@ -3,7 +3,7 @@
  * chapters 4 and 5.
  */
 import { addr, bytes, struct, u8, u32 } from "../../ffi/struct.ts";
-import { ascii } from "./aml.ts";
+import { ascii, type Term } from "./aml.ts";
 import { buildDsdt, buildXsdt } from "./dsdt.ts";
 import { buildFadt } from "./fadt.ts";
 import { buildMadt } from "./madt.ts";
@@ -83,9 +83,9 @@ function check(platform: AcpiPlatform): void {
 
 /**
  * Throws a RangeError if the tables do not fit between their bounds, or the platform contradicts
- * itself.
+ * itself. `common`: what `encodeBoard` has made of the platform, where that is known.
  */
-export function buildAcpi(platform: AcpiPlatform): AcpiTables {
+export function buildAcpi(platform: AcpiPlatform, common?: Term): AcpiTables {
   check(platform);
   const { rsdpAddress, tablesAddress, tablesEnd } = platform;
   const rsdpEnd = rsdpAddress + Rsdp.size;
@@ -106,7 +106,7 @@ export function buildAcpi(platform: AcpiPlatform): AcpiTables {
     return address;
   };
 
-  const dsdt = place("DSDT", buildDsdt(platform));
+  const dsdt = place("DSDT", buildDsdt(platform, common));
   const listed = [
     place("FACP", buildFadt(platform, dsdt)),
     place("APIC", buildMadt(platform)),

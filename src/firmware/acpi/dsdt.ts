@@ -8,7 +8,13 @@
 import { device, eisaId, join, list, littleEndian, name, scope, type Term, text } from "./aml.ts";
 import { eventDevices } from "./events.ts";
 import { pciRoot } from "./pci-root.ts";
-import type { AcpiCpu, AcpiPlatform, AcpiPortDevice, AcpiVirtioMmio } from "./platform.ts";
+import type {
+  AcpiBoard,
+  AcpiCpu,
+  AcpiPlatform,
+  AcpiPortDevice,
+  AcpiVirtioMmio,
+} from "./platform.ts";
 import * as res from "./resources.ts";
 import { table } from "./table.ts";
 
@@ -61,7 +67,7 @@ const memory = (range: res.Range): Term =>
  * What the board itself decodes: the fixed ACPI registers, PCI configuration space, and what else
  * it is told.
  */
-function board(platform: AcpiPlatform): Term {
+function board(platform: AcpiBoard): Term {
   const bytes = [platform.sleepControlPort, platform.sleepStatusPort, platform.reset.port];
   const ports = bytes.map((start) => ({ start, length: 1 }));
   if (platform.pmTimerPort !== undefined) ports.push({ start: platform.pmTimerPort, length: 4 });
@@ -83,16 +89,25 @@ function board(platform: AcpiPlatform): Term {
   );
 }
 
-export function buildDsdt(platform: AcpiPlatform): Uint8Array {
-  const { cpus, serial, rtc, events, virtioMmio = [], pci = [] } = platform;
-  const devices = [
-    ...cpus.map(processor),
+/** The devices that machines of one kind have in common. */
+export function encodeBoard(platform: AcpiBoard): Term {
+  const { rtc, events, pci = [] } = platform;
+  return join(
     board(platform),
-    ...(serial === undefined ? [] : [portDevice("COM1", "PNP0501", serial)]),
     ...(rtc === undefined ? [] : [portDevice("RTC0", "PNP0B00", rtc)]),
     ...(events === undefined ? [] : eventDevices(events)),
-    ...virtioMmio.map(virtioMmioDevice),
     ...pci.map(pciRoot),
+  );
+}
+
+/** `common`: what `encodeBoard` has made of the platform. */
+export function buildDsdt(platform: AcpiPlatform, common = encodeBoard(platform)): Uint8Array {
+  const { cpus, serial, virtioMmio = [] } = platform;
+  const devices = [
+    ...cpus.map(processor),
+    common,
+    ...(serial === undefined ? [] : [portDevice("COM1", "PNP0501", serial)]),
+    ...virtioMmio.map(virtioMmioDevice),
   ];
   // Section 7.4.2: the sleep type for the control register, and three elements without meaning
   // here.

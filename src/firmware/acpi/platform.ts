@@ -87,7 +87,21 @@ export interface AcpiEvents {
   readonly powerButton: number;
 }
 
-export interface AcpiPlatform {
+/** What the machines of one kind have in common. */
+export interface AcpiBoard {
+  readonly rtc?: AcpiPortDevice;
+  readonly sleepControlPort: number;
+  readonly sleepStatusPort: number;
+  readonly reset: { readonly port: number; readonly value: number };
+  readonly pmTimerPort?: number;
+  readonly events?: AcpiEvents;
+  /** Ports and memory that belong to the board, and that the OS must not give to any device. */
+  readonly reservedPorts?: readonly Range[];
+  readonly reservedMemory?: readonly Range[];
+  readonly pci?: readonly AcpiPciSegment[];
+}
+
+export interface AcpiPlatform extends AcpiBoard {
   /** Where the tables go: from here, and no further than `tablesEnd`. */
   readonly tablesAddress: number;
   readonly tablesEnd: number;
@@ -98,16 +112,6 @@ export interface AcpiPlatform {
   readonly localApicAddress: number;
   readonly ioapic: AcpiIoapic;
   readonly serial?: AcpiPortDevice;
-  readonly rtc?: AcpiPortDevice;
-  readonly sleepControlPort: number;
-  readonly sleepStatusPort: number;
-  readonly reset: { readonly port: number; readonly value: number };
-  readonly pmTimerPort?: number;
-  readonly events?: AcpiEvents;
   readonly watchdog?: AcpiWatchdog;
-  /** Ports and memory that belong to the board, and that the OS must not give to any device. */
-  readonly reservedPorts?: readonly Range[];
-  readonly reservedMemory?: readonly Range[];
   readonly virtioMmio?: readonly AcpiVirtioMmio[];
-  readonly pci?: readonly AcpiPciSegment[];
 }

@@ -16,7 +16,7 @@ import { DiskError } from "../../firmware/disk/medium.ts";
 import { elfMagic } from "../../firmware/elf.ts";
 import { seedId } from "../config/ids.ts";
 import type { BootConfig } from "../config/vm.ts";
-import { type InputFile, openInput } from "../boot.ts";
+import { type InputFile, openInput } from "../input-file.ts";
 import { Owned } from "../owned.ts";
 import { appended, silentConsoles } from "./cmdline.ts";
 import type * as ImageMedium from "./image-medium.ts";

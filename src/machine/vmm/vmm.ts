@@ -29,6 +29,8 @@ interface Vm {
   guest: Guest | undefined;
   /** What the consoles of the last boot said. */
   consoles?: ConsoleWatch | undefined;
+  /** The machine is there, and what it boots is still being loaded. */
+  loading: boolean;
   /** It has run, and is shut down. */
   shutDown: boolean;
   /** Descriptors that came with its devices: they are its own, through every boot. */
@@ -61,7 +63,7 @@ export class Vmm {
   get state(): VmState {
     const vm = this.#vm;
     if (vm === undefined) return "None";
-    if (vm.guest === undefined) return vm.shutDown ? "Shutdown" : "Created";
+    if (vm.guest === undefined || vm.loading) return vm.shutDown ? "Shutdown" : "Created";
     return vm.guest.machine.state === "paused" ? "Paused" : "Running";
   }
 
@@ -120,20 +122,23 @@ export class Vmm {
     return this.#step("boot", async () => {
       const vm = this.#vm!;
       if (vm.guest) return this.#resume(vm.guest);
-      this.#start(vm);
+      await this.#start(vm);
     });
   }
 
-  /** The same at once, for a process whose start is waited for. */
-  bootNow(config: VmConfig): void {
+  /** The same at once, for a process whose start is waited for; the VM is there when this returns. */
+  bootNow(config: VmConfig): Promise<void> {
     allow("create", this.state);
-    const show = (same: VmConfig) => same;
-    const vm = newVm(config, show);
-    this.#start(vm);
+    const vm = newVm(config, (same) => same);
+    const started = this.#start(vm);
     this.#vm = vm;
+    const step = this.#queue.then(() => started);
+    this.#queue = step.catch(() => {});
+    return step;
   }
 
-  #start(vm: Vm): void {
+  /** The vCPUs are let in before it is known how loading goes: the first of them loads. */
+  async #start(vm: Vm): Promise<void> {
     const { onPoweroff, onReboot, onPanic } = this.reactions;
     const listener = {
       poweredOff: () => this.#react(onPoweroff, { code: ExitCode.ok }),
@@ -145,8 +150,18 @@ export class Vmm {
       failed: (code: number, why: string) => this.end({ code, why }),
     };
     const guest = new Guest(checkBoot(vm.config), this.events, listener, this.watch);
-    guest.boot();
     vm.guest = guest;
+    vm.loading = true;
+    try {
+      guest.boot();
+      await guest.machine.loaded;
+    } catch (error) {
+      vm.guest = undefined;
+      await guest.stop();
+      throw error;
+    } finally {
+      vm.loading = false;
+    }
     vm.consoles = guest.consoles;
     vm.shutDown = false;
   }
@@ -266,7 +281,14 @@ export class Vmm {
 }
 
 function newVm(config: VmConfig, show: Vm["show"]): Vm {
-  return { config: withIds(config), show, guest: undefined, shutDown: false, fds: [] };
+  return {
+    config: withIds(config),
+    show,
+    guest: undefined,
+    loading: false,
+    shutDown: false,
+    fds: [],
+  };
 }
 
 function closeAll(vm: Vm): void {

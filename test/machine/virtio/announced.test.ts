@@ -4,8 +4,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { close } from "../../../src/ffi/file.ts";
-import { openInput, prepareBoot } from "../../../src/machine/boot.ts";
+import { prepareBoot } from "../../../src/machine/boot.ts";
 import { GuestMemory } from "../../../src/machine/guest-memory.ts";
+import { openInput } from "../../../src/machine/input-file.ts";
 import { createBacking } from "../../../src/machine/ram-backing.ts";
 import { elf, pattern, pvhNote } from "../../firmware/images.ts";
 

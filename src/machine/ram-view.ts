@@ -1,0 +1,50 @@
+/**
+ * Guest RAM as any thread reaches it: by host address. No window on it is opened here, so that the garbage collector of
+ * the calling thread does not count it (see ARCHITECTURE.md, memory).
+ */
+import { pread } from "../ffi/file.ts";
+import { copyFrom, copyTo, zeroAt } from "../ffi/memory.ts";
+import type { GuestRam } from "../firmware/guest-ram.ts";
+
+/** A piece of RAM: guest-physical start, length in bytes, and where it lies in this process. */
+export interface RamRegion {
+  readonly start: number;
+  readonly length: number;
+  readonly hostAddress: number;
+}
+
+export class RamView implements GuestRam {
+  constructor(readonly regions: readonly RamRegion[]) {}
+
+  /** Where a range of RAM lies in this process. Throws RangeError unless all of it is in one region. */
+  hostAddress(address: number, length: number): number {
+    for (const region of this.regions) {
+      const offset = address - region.start;
+      if (offset >= 0 && length >= 0 && offset + length <= region.length) {
+        return region.hostAddress + offset;
+      }
+    }
+    throw new RangeError(
+      `guest memory [0x${address.toString(16)}, 0x${(address + length).toString(16)}) is not RAM`,
+    );
+  }
+
+  write(address: number, data: Uint8Array): void {
+    copyTo(this.hostAddress(address, data.length), data);
+  }
+
+  read(address: number, length: number): Uint8Array {
+    return copyFrom(this.hostAddress(address, length), length);
+  }
+
+  zero(address: number, length: number): void {
+    zeroAt(this.hostAddress(address, length), length);
+  }
+
+  readFile(fd: number, fileOffset: number, address: number, length: number): void {
+    const count = pread(fd, this.hostAddress(address, length), length, fileOffset);
+    if (count !== length) {
+      throw new RangeError(`the file ends ${length - count} bytes early, at ${fileOffset + count}`);
+    }
+  }
+}
