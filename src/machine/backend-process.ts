@@ -58,8 +58,9 @@ class BackendProcess implements DeviceHome {
   /** For what drivers offer while nothing is in hand, and for the end of what is. */
   readonly #offers = new PollWindow();
   readonly #endings = new PollWindow(shortEndingNs);
-  /** When there was last something to do. */
+  /** When there was last something to do, and, if it has been slept since, what for. */
   #idleNs = 0;
+  #slept: PollWindow | undefined;
   #looks = 0;
   /** The signal that ends the process; 0 while none has come. */
   #signal = 0;
@@ -116,22 +117,29 @@ class BackendProcess implements DeviceHome {
 
   /** Looks for work, until there has been none for a while; descriptors have their turn in between. */
   #poll(): void {
-    this.#idleNs = monotonicNs();
     for (let idle = 1; this.#signal === 0; idle++) {
-      if (this.#served.poll()) idle = 0;
+      const found = this.#served.poll();
       this.#looks = (this.#looks + 1) % looksPerTurn;
       if (this.#looks === 0) this.#turn(0);
-      if (idle === 1 ? this.#window.ns > 0 : idle % looksPerClock !== 0) continue;
-      const now = monotonicNs();
-      if (idle === 0) this.#idleNs = now;
-      else if (now - this.#idleNs >= this.#window.ns) return;
+      if (found) {
+        idle = 0;
+        this.#found(monotonicNs());
+      } else if (idle === 1 ? this.#window.ns === 0 : idle % looksPerClock === 0) {
+        if (monotonicNs() - this.#idleNs >= this.#window.ns) return;
+      }
     }
   }
 
+  /** A sleep may end for nothing, as by the kick for what was found before it: it lasts until there is work. */
+  #found(now: number): void {
+    this.#slept?.idled(now - this.#idleNs);
+    this.#slept = undefined;
+    this.#idleNs = now;
+  }
+
   #sleep(): void {
-    const window = this.#window;
+    this.#slept ??= this.#window;
     this.#turn(-1);
-    if (this.#served.canPoll) window.idled(monotonicNs() - this.#idleNs);
   }
 
   get #window(): PollWindow {

@@ -296,7 +296,8 @@ export class VhostUserDevice implements BackendHost {
     this.kicks[0]!++;
     const drains = (this.kicks[0]! & kicksPerDrain) === 0;
     if (drains && (pollEvents(fd, Epoll.in) & Epoll.in) !== 0) drainEventfd(fd);
-    if (this.flags[broken] === 1) return;
+    // who polls looks now that it is awake
+    if (this.flags[broken] === 1 || (this.polls && this.backend.poll)) return;
     try {
       this.backend.kicked(index);
     } catch (error) {

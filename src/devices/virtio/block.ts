@@ -65,8 +65,8 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
   /** One number: sectors that the disk has, as far as this worker knows. It may have grown since. */
   private readonly sectors = new Float64Array(1);
   private readonly depth: number;
-  /** How many requests have ended. */
-  private readonly endings = new Uint32Array(1);
+  /** How many requests have ended, and had when `poll` looked last. */
+  private readonly endings = new Uint32Array(2);
   /** Who waits for the requests in hand to end, of all queues or of one. */
   private readonly quiet: (() => void)[] = [];
   private readonly leaving: { readonly index: number; readonly quiet: () => void }[] = [];
@@ -141,11 +141,10 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
 
   poll(): boolean {
     const { flags, endings, queues } = this;
-    const before = endings[0];
     let found = false;
     try {
       this.image.turn();
-      const goesOn = endings[0] !== before || flags[turnOver] === 1;
+      const goesOn = endings[0] !== endings[1] || flags[turnOver] === 1;
       flags[turnOver] = 0;
       found = goesOn;
       for (let index = 0; index < queues.length; index++) {
@@ -157,6 +156,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
       }
     } finally {
       if (found) this.settle();
+      endings[1] = endings[0]!;
     }
     return found;
   }

@@ -151,8 +151,10 @@ export class TapPair implements QueuePair {
   /** An error (the tap is gone) shows when it is used. */
   private readonly ready = (events: number) => {
     const { state, parts } = this;
+    const reads = (events & ~Epoll.out) !== 0 && (state[watched]! & Epoll.in) !== 0;
     try {
-      if ((events & ~Epoll.out) !== 0 && (state[watched]! & Epoll.in) !== 0) this.receive();
+      // who polls looks now that it is awake
+      if (reads && parts.host.polls !== true) this.receive();
       if ((events & ~Epoll.in) !== 0 && (state[watched]! & Epoll.out) !== 0) this.transmit();
     } catch (error) {
       parts.halt();

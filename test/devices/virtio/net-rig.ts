@@ -302,8 +302,8 @@ export class NetRig implements BackendHost {
 
   /** Lets the worker do all that it can do now. */
   settle(): void {
-    do this.worker.settle();
-    while (this.polls && (this.backend.poll() || !this.backend.sleep()));
+    if (!this.polls) this.worker.settle();
+    else while (this.worker.pump() >= 0 && (this.backend.poll() || !this.backend.sleep()));
   }
 
   watch(fd: number, events: number, ready: (events: number) => void): void {
