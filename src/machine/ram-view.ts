@@ -1,5 +1,5 @@
 /**
- * Guest RAM as any thread reaches it: by host address. No window on it is opened here, so that the garbage collector of
+ * Guest RAM by host address, for every thread. No window on it is opened here, so that the garbage collector of
  * the calling thread does not count it (see ARCHITECTURE.md, memory).
  */
 import { pread } from "../ffi/file.ts";
