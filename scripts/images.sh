@@ -46,13 +46,14 @@ make_image() {
   rm -rf --one-file-system "$work"
 }
 
-# The GRUB whose grub-mkconfig a unit test runs; root alone may run it.
+# What Debian's grub-mkconfig generates, for a unit test; it needs root, and a mount namespace.
 grub_ready() {
   local folder=$cache/images/grub-mkconfig
-  [ "$(id -u)" = 0 ] && [ ! -d "$folder/root" ] || return 0
+  [ "$(id -u)" = 0 ] && [ ! -s "$folder/grub.cfg" ] || return 0
   package_lists
   say "fetching Debian's GRUB into .cache/images/grub-mkconfig"
-  with_lock image-grub "$root/test/firmware/disk/grub-mkconfig.sh" "$folder" >/dev/null || die "GRUB: failed"
+  with_lock image-grub "$root/test/firmware/disk/grub-mkconfig.sh" "$folder" >/dev/null ||
+    say "grub-mkconfig does not run here: its test is skipped"
 }
 
 # The root folder, and its kernel and initramfs beside it.
