@@ -35,24 +35,41 @@ export function objectOf({ shape }: FieldShape): ObjectSchema | undefined {
   return shape.kind === "list" ? objectOf(shape.item) : undefined;
 }
 
+class FieldOption implements Option {
+  readonly name: string;
+
+  constructor(
+    readonly field: FieldShape,
+    readonly path: readonly string[],
+  ) {
+    this.name = field.spelling.option ?? kebab(field.name);
+  }
+
+  get short(): string | undefined {
+    return this.field.spelling.short;
+  }
+
+  get kind(): OptionKind {
+    return kindOf(this.field);
+  }
+
+  get description(): string {
+    return this.field.description;
+  }
+
+  get plain(): boolean {
+    return objectOf(this.field) === undefined;
+  }
+}
+
 /** One option for each field of the schema, and for each field of its inline objects. */
 export function optionsOf(schema: ObjectSchema, path: readonly string[] = []): Option[] {
   return fieldsOf(schema).flatMap((field): Option[] => {
-    const { shape, spelling, name, description } = field;
+    const { spelling, name } = field;
     const at = [...path, name];
     if (spelling.jsonOnly) return [];
-    if (shape.kind === "object" && spelling.inline) return optionsOf(shape.schema, at);
-    return [
-      {
-        name: spelling.option ?? kebab(name),
-        short: spelling.short,
-        kind: kindOf(field),
-        description,
-        field,
-        path: at,
-        plain: objectOf(field) === undefined,
-      },
-    ];
+    if (spelling.inline && field.shape.kind === "object") return optionsOf(field.shape.schema, at);
+    return [new FieldOption(field, at)];
   });
 }
 

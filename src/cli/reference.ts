@@ -45,7 +45,7 @@ export function optionHint(option: Option): string {
 }
 
 /** A default as one would type it; nothing for one that asks for nothing. */
-function preset({ shape, default: value }: FieldShape): string {
+function preset({ shape, default: value }: Pick<FieldShape, "shape" | "default">): string {
   if (value === undefined) return "";
   if (shape.kind === "boolean") return value ? "on" : "off";
   if (shape.kind === "choice") return kebab(String(value));
@@ -82,7 +82,7 @@ export function optionPreset({ field }: Option): string {
   const { bare } = spellingOf(field.shape.schema);
   const value = (field.default as Record<string, unknown> | undefined)?.[bare ?? ""];
   const inner = fieldsOf(field.shape.schema).find(({ name }) => name === bare);
-  return value === undefined ? "" : preset({ ...inner!, default: value });
+  return value === undefined ? "" : preset({ shape: inner!.shape, default: value });
 }
 
 /** Whether a boot refuses the option, in words; empty when it does not. */

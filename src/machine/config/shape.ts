@@ -81,22 +81,40 @@ function shapeOf(schema: v.GenericSchema, spelling: Spelling): Shape {
   }
 }
 
-/** One field of an object. */
-export function fieldShape(name: string, schema: v.GenericSchema): FieldShape {
-  const outer = schema as unknown as Inside;
-  const optional = outer.type === "optional";
-  const inner = optional ? outer.wrapped! : schema;
-  const spelling = spellingOf(inner);
-  return {
-    name,
-    schema: inner,
-    spelling,
-    shape: shapeOf(inner, spelling),
-    description: descriptionOf(inner),
-    required: !optional,
-    default: optional ? outer.default : undefined,
-  };
+/** Of the many fields there are, a start looks at few: what is not asked for is not read back. */
+class Field implements FieldShape {
+  readonly schema: v.GenericSchema;
+  readonly spelling: Spelling;
+  readonly required: boolean;
+  #shape: Shape | undefined;
+
+  constructor(
+    readonly name: string,
+    readonly outer: v.GenericSchema,
+  ) {
+    const { type, wrapped } = outer as unknown as Inside;
+    this.required = type !== "optional";
+    this.schema = this.required ? outer : wrapped!;
+    this.spelling = spellingOf(this.schema);
+  }
+
+  get shape(): Shape {
+    this.#shape ??= shapeOf(this.schema, this.spelling);
+    return this.#shape;
+  }
+
+  get description(): string {
+    return descriptionOf(this.schema);
+  }
+
+  get default(): unknown {
+    return this.required ? undefined : (this.outer as unknown as Inside).default;
+  }
 }
+
+/** One field of an object. */
+export const fieldShape = (name: string, schema: v.GenericSchema): FieldShape =>
+  new Field(name, schema);
 
 const fieldsBySchema = new WeakMap<ObjectSchema, readonly FieldShape[]>();
 
