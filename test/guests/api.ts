@@ -73,6 +73,11 @@ export class ApiProcess extends Follower {
     return JSON.parse((await this.ask("GET", "vm.info")).body);
   }
 
+  /** Resolves when an event of that name has been told of. */
+  async tells(event: string): Promise<void> {
+    while (!(await this.ask("GET", "events?follow=false")).body.includes(`"${event}"`));
+  }
+
   override async [Symbol.asyncDispose](): Promise<void> {
     await super[Symbol.asyncDispose]();
     rmSync(this.folder, { recursive: true, force: true });

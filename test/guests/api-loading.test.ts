@@ -1,0 +1,70 @@
+/** While a kernel is unpacked, and when that fails, the API is there. */
+import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ApiClient } from "../../src/http/client.ts";
+import { bzImage } from "../firmware/images.ts";
+import { ApiProcess } from "./api.ts";
+import { buildGuest } from "./build.ts";
+import { guestTimeoutMs } from "./harness.ts";
+
+const MiB = 2 ** 20;
+
+/** A bzImage that takes a while to unpack, and then is no kernel. */
+function slowKernel(folder: string): string {
+  const path = join(folder, "slow");
+  const payload = Bun.gzipSync(new Uint8Array(384 * MiB), { level: 1 });
+  writeFileSync(path, bzImage(payload, { initSize: 400 * MiB }));
+  return path;
+}
+
+const machine = (kernel: string) => ({
+  payload: { kernel, cmdline: "count=1000000000000" },
+  memory: { size: 1024 * MiB },
+  serial: { mode: "Null" },
+  console: { mode: "Off" },
+});
+
+test(
+  "the API answers while a kernel is unpacked; one that fails then leaves nothing",
+  async () => {
+    await using chv = await ApiProcess.start();
+    const [first, second] = [new ApiClient(chv.socket), new ApiClient(chv.socket)];
+    await first.call("put", "vm.create", machine(slowKernel(chv.folder)));
+    const order: string[] = [];
+
+    const boot = first.call("put", "vm.boot").catch((error: Error) => {
+      order.push("vm.boot");
+      return error.message;
+    });
+    await chv.tells("booting");
+    expect(await second.call("get", "vm.info")).toMatchObject({ state: "Created" });
+    order.push("vm.info");
+
+    expect(await boot).toMatch(/--kernel .*slow.*ELF/);
+    expect(order).toEqual(["vm.info", "vm.boot"]);
+    expect(await second.call("get", "vm.info")).toMatchObject({ state: "Created" });
+
+    expect(await chv.put("vm.delete")).toBe(204);
+    expect(await chv.put("vm.create", machine(await buildGuest("pause")))).toBe(204);
+    expect(await chv.put("vm.boot")).toBe(204);
+    expect((await chv.info()).state).toBe("Running");
+  },
+  guestTimeoutMs,
+);
+
+test(
+  "a process that is told to end while it unpacks, ends",
+  async () => {
+    await using chv = await ApiProcess.start();
+    const api = new ApiClient(chv.socket);
+    await api.call("put", "vm.create", machine(slowKernel(chv.folder)));
+    const boot = api.call("put", "vm.boot").catch(() => {});
+    await chv.tells("booting");
+    chv.kill("SIGTERM");
+
+    expect((await chv.ended()).exitCode).toBe(0);
+    await boot;
+  },
+  guestTimeoutMs,
+);
