@@ -10,12 +10,15 @@ import { mountTools, toolsImage } from "../e2e/tools.ts";
 import { cache, kernelFile, root } from "../lab/paths.ts";
 import { direct, labRun, pathInside } from "../lab/run.ts";
 import { labTurn } from "../lab/turn.ts";
+import { type Sample, samplesOf } from "./lab-output.ts";
 import { report, row } from "./report.ts";
 
-/** Each VMM has its turn so many times, and takes so many samples of each shape in it. */
+/** Each VMM has its turn so many times, and in it each shape so many samples, after some that do not count. */
 const rounds = 2;
+const warm = 2;
 const samples = 2;
-const seconds = 2;
+const seconds = 1;
+const usPerTick = 10_000;
 const boundMs = 280_000;
 const diskMiB = 256;
 
@@ -58,7 +61,7 @@ const script = [
   mountTools("vda"),
   "for i in 0 1; do ip addr add 10.7.$i.2/24 dev eth$i; ip link set eth$i up; done",
   "cd /tmp; mark ready",
-  `for n in $(seq ${samples}); do`,
+  `for n in $(seq ${warm + samples}); do`,
   "  fio --minimal /jobs | sed -n '/^3;/p' | cut -d';' -f 3,8,49 | sed 's/^/result /'",
   ...shapes.flatMap(({ name, iperf }) =>
     iperf === undefined
@@ -135,58 +138,22 @@ const run = (command: readonly string[], folder: string) => `
   wait $vmm; echo "status $?"; vmm=
   cat samples`;
 
-interface Figures {
-  /** By the shape's name: per second, fio's requests or iperf3's megabits. */
-  readonly rates: Map<string, number[]>;
-  /** By the shape's name: microseconds per request, of the threads that move data. */
-  readonly user: Map<string, number[]>;
-  readonly system: Map<string, number[]>;
-}
-const add = (all: Map<string, number[]>, name: string, value: number) => {
-  all.set(name, [...(all.get(name) ?? []), value]);
-};
+/** By the shape's name. */
+const taken = { chv: new Map<string, Sample[]>(), qemu: new Map<string, Sample[]>() };
 
-/** A line of /proc/PID/task/TID/stat: proc(5); ticks are of 10 ms. */
-function ticks(stat: string): { comm: string; user: number; system: number } {
-  const [, comm, rest] = /\((.*)\) (.*)$/.exec(stat)!;
-  const fields = rest!.split(" "); // from the third on
-  return { comm: comm!, user: Number(fields[11]), system: Number(fields[12]) };
-}
-
-function read(output: string, mover: RegExp, into: Figures): void {
-  const rates: [string, number][] = [];
-  for (const [, name, ...values] of output.matchAll(
-    /^result (\S+?);([\d.]+)(?:;([\d.]+))?\s*$/gm,
-  )) {
-    rates.push([name!, values.reduce((sum, value) => sum + Number(value ?? 0), 0)]);
-  }
-  const spent: { name: string; user: number; system: number }[] = [];
-  for (const [, what, name, stat] of output.matchAll(/^cpu (begin|end) (\S+) (.*)$/gm)) {
-    const { comm, user, system } = ticks(stat!);
-    if (!mover.test(comm)) continue;
-    if (what === "begin" && spent.at(-1)?.name !== name)
-      spent.push({ name: name!, user: 0, system: 0 });
-    const sign = what === "begin" ? -1 : 1;
-    spent.at(-1)!.user += sign * user;
-    spent.at(-1)!.system += sign * system;
-  }
+/** One boot's samples, less those before everything was compiled (by chv) and translated (by an emulator). */
+function take(output: string, into: Map<string, Sample[]>): void {
+  const all = samplesOf(output);
   for (const { name } of shapes) {
-    const mine = rates.filter(([other]) => other === word(name)).map(([, rate]) => rate);
-    const cpu = spent.filter((other) => other.name === word(name));
-    if (mine.length !== samples || mine.some((rate) => !(rate > 0))) {
+    const mine = all.filter((sample) => sample.name === word(name));
+    if (mine.length !== warm + samples || mine.some(({ rate }) => !(rate > 0))) {
       throw new Error(`no figures for '${name}' in:\n${output.slice(-4000)}`);
     }
-    for (const [at, rate] of mine.entries()) {
-      add(into.rates, name, rate);
-      add(into.user, name, ((cpu[at]?.user ?? 0) * 1e4) / (rate * seconds));
-      add(into.system, name, ((cpu[at]?.system ?? 0) * 1e4) / (rate * seconds));
-    }
+    console.error(`bench: ${name}: ${mine.map(({ rate }) => rate.toFixed(0)).join(" ")}`);
+    into.set(name, [...(into.get(name) ?? []), ...mine.slice(warm)]);
   }
 }
 
-const figures = (): Figures => ({ rates: new Map(), user: new Map(), system: new Map() });
-const all = { chv: figures(), qemu: figures() };
-const movers = { chv: /^(io\d+|iou-)/, qemu: /^(IO io0|qemu-system|iou-)/ };
 for (let round = 0; round < rounds; round++) {
   for (const [name, command] of [
     ["chv", chvCommand],
@@ -196,26 +163,30 @@ for (let round = 0; round < rounds; round++) {
     const release = direct ? () => {} : await labTurn();
     const folder = `/tmp/chv-bench-${process.pid}-${round}`;
     const { output } = await labRun(run(command, folder), { timeoutMs: boundMs }).finally(release);
-    read(output, movers[name], all[name]);
+    take(output, taken[name]);
   }
 }
+const peerCommand = [basename(qemuCommand[0]!), ...qemuCommand.slice(1)].join(" ");
 const rows = shapes.flatMap(({ name, fio }) => {
-  const each = (unit: string, pick: (of: Figures) => Map<string, number[]>) =>
-    row(`${name} ${unit}`, unit, pick(all.chv).get(name)!, {
+  const own = taken.chv.get(name)!;
+  const each = (unit: string, figure: (sample: Sample) => number) =>
+    row(`${name} ${unit}`, unit, own.map(figure), {
       name: "QEMU microvm",
-      command:
-        basename(qemuCommand[0]!) +
-        qemuCommand
-          .slice(1)
-          .map((part) => ` ${part}`)
-          .join(""),
-      samples: pick(all.qemu).get(name)!,
+      command: peerCommand,
+      samples: taken.qemu.get(name)!.map(figure),
     });
-  if (fio === undefined) return [each("Mbit/s", (of) => of.rates)];
+  const perRequest = (ticks: number, rate: number) => (ticks * usPerTick) / (rate * seconds);
+  const compiling = row(
+    `${name} compilers %`,
+    "%",
+    own.map((sample) => (sample.runtime * usPerTick) / (seconds * 1e4)),
+  );
+  if (fio === undefined) return [each("Mbit/s", ({ rate }) => rate), compiling];
   return [
-    each("requests/s", (of) => of.rates),
-    each("user us/request", (of) => of.user),
-    each("system us/request", (of) => of.system),
+    each("requests/s", ({ rate }) => rate),
+    each("user us/request", ({ user, rate }) => perRequest(user, rate)),
+    each("system us/request", ({ system, rate }) => perRequest(system, rate)),
+    compiling,
   ];
 });
 report("lab", rows);
