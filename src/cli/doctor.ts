@@ -1,5 +1,6 @@
 /** `chv doctor`: what of this host chv can use, and for what it cannot, the fix. */
 import { readFileSync } from "node:fs";
+import { colorize } from "consola/utils";
 import { ExitCode } from "../exit-codes.ts";
 import { close, Open, open } from "../ffi/file.ts";
 import { IoUring } from "../ffi/io-uring.ts";
@@ -7,6 +8,8 @@ import { SystemError } from "../ffi/libc.ts";
 import { KvmError, openHostKvm } from "../machine/kvm-host.ts";
 
 type Verdict = "ok" | "limited" | "missing";
+/** On a terminal. */
+const colours = { ok: "green", limited: "yellow", missing: "red" } as const;
 
 interface Finding {
   readonly what: string;
@@ -27,7 +30,8 @@ export function runDoctor(): number {
   ];
   const width = Math.max(...findings.map(({ what }) => what.length));
   for (const { what, verdict, detail, fix } of findings) {
-    process.stdout.write(`${verdict.padEnd(8)} ${what.padEnd(width)}  ${detail}\n`);
+    const word = colorize(colours[verdict], verdict.padEnd(8));
+    process.stdout.write(`${word} ${what.padEnd(width)}  ${detail}\n`);
     if (fix !== undefined) process.stdout.write(`${" ".repeat(width + 11)}fix: ${fix}\n`);
   }
   return kvm.some(({ verdict }) => verdict === "missing") ? ExitCode.noKvm : ExitCode.ok;
