@@ -3,7 +3,7 @@ import type { ConsoleLog } from "../machine/console/log.ts";
 import { typeBytes } from "../machine/console/typed.ts";
 import { VmmError } from "../machine/vmm/errors.ts";
 import type { Vmm } from "../machine/vmm/vmm.ts";
-import { limited } from "../machine/vmm/wait.ts";
+import { endOf, ends, limited, missed, nameOf } from "../machine/vmm/wait.ts";
 import { ApiError } from "./errors.ts";
 import { streamResponse } from "./streams.ts";
 
@@ -80,12 +80,9 @@ export async function writeConsole(
   }
 }
 
-/** The events after which a life of the guest says nothing more. */
-const ends = ["vm/poweroff", "vm/shutdown", "vm/deleted", "vm/failed", "vm/reset", "guest/panic"];
-
 /**
- * Resolves with the line that a pattern is found in: one of this life of the guest, on any console. The engine takes
- * time in proportion to the line whatever the pattern is.
+ * Resolves with the line that a pattern is found in: one of this life of the guest, or of its last one, on any console.
+ * The engine takes time in proportion to the line whatever the pattern is.
  */
 export async function waitForLine(
   vmm: Vmm,
@@ -110,17 +107,19 @@ export async function waitForLine(
       leaves.push(log.followLines(tell));
     }
   };
-  if (vmm.guest) {
+  const over = vmm.state === "None" ? undefined : endOf(vmm.events);
+  if (vmm.guest || over !== undefined) {
     vmm.consoles.poll();
     look();
   }
+  if (over !== undefined) reject(missed(`/${pattern}/`, over));
   leaves.push(
-    vmm.events.next(({ source, event }) => {
-      const name = `${source}/${event}`;
+    vmm.events.next((event) => {
+      const name = nameOf(event);
       if (name === "vm/first-run" && leaves.length === 1) look();
       if (ends.includes(name)) {
         vmm.consoles.poll();
-        reject(new VmmError("missed", `/${pattern}/ did not come: ${name} came first`));
+        reject(missed(`/${pattern}/`, name));
       }
     }),
   );

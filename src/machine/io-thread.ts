@@ -104,15 +104,20 @@ class IoThread {
     }
   }
 
-  /** What is in flight ends; nothing begins until the worker runs again. */
+  /**
+   * What drivers have asked for by now begins, and what is in flight ends; nothing else begins until the worker runs
+   * again.
+   */
   #hold(): void {
+    for (const device of this.#virtio) device.settle();
+    this.#turn(0);
     for (const device of this.#virtio) device.hold();
     while (this.#virtio.some((device) => !device.atRest)) this.#turn();
   }
 
-  /** Waits for something to do, and does it. */
-  #turn(): void {
-    const count = this.#epoll.wait(-1);
+  /** Waits for something to do, at most so many ms if that is not negative, and does it. */
+  #turn(timeoutMs = -1): void {
+    const count = this.#epoll.wait(timeoutMs);
     for (let i = 0; i < count; i++) {
       this.#handle(this.#epoll.tokenAt(i), this.#epoll.eventsAt(i));
     }

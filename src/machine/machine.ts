@@ -178,10 +178,7 @@ export class Machine {
   reset(stopped: () => void = () => {}): Promise<void> {
     return this.#step(async () => {
       if (this.#state === "stopped") return;
-      await this.#threads.parkVcpus();
-      stopped();
-      this.#threads.runIo(); // a machine that is paused ends what it has in hand
-      await quiesce(this.#board.virtio, this.#threads);
+      await this.#takeDevices(stopped);
       this.#plan.memory.discard();
       this.#board.reset();
       this.#vm.reset();
@@ -200,7 +197,8 @@ export class Machine {
       const booted = this.#state !== "created";
       this.#state = "stopped";
       try {
-        if (booted) await this.#standStill();
+        // a thread that has failed has been told of already
+        if (booted) await this.#takeDevices().catch((error) => this.listener.onNote(String(error)));
         await this.#threads.leave(); // a thread that does not end keeps what it may still use
         await this.#threads.terminate();
         this.#owned.close();
@@ -210,15 +208,16 @@ export class Machine {
     });
   }
 
-  /** Before the threads leave: what is in flight ends. A thread that has failed has been told of already. */
-  async #standStill(): Promise<void> {
-    try {
-      await this.#threads.parkVcpus();
-      this.#threads.runIo();
-      await quiesce(this.#board.virtio, this.#threads);
-    } catch (error) {
-      this.listener.onNote(String(error));
-    }
+  /**
+   * Every device is its driver's no more, and nothing is in flight; what the guest had asked for, its last words among
+   * it, has been done. A machine that was paused ends what it has in hand.
+   */
+  async #takeDevices(vcpusStopped: () => void = () => {}): Promise<void> {
+    await this.#threads.parkVcpus();
+    vcpusStopped();
+    await this.#threads.parkIo();
+    this.#threads.runIo();
+    await quiesce(this.#board.virtio, this.#threads);
   }
 
   #withWatchdog(run: (watchdog: Watchdog) => void): void {

@@ -5,8 +5,6 @@ import type { PluggedVirtio } from "./virtio/spec.ts";
 
 /** How long a reset waits for disks that answer slowly. */
 const quiesceMs = 30_000;
-/** How long for a worker that is late to see what the driver put into its queues. */
-const latenessMs = 2000;
 
 /** Resolves when no backend touches guest memory any more. The vCPUs stand still. */
 export async function quiesce(
@@ -14,10 +12,8 @@ export async function quiesce(
   threads: MachineThreads,
 ): Promise<void> {
   const until = Date.now() + quiesceMs;
-  const late = Date.now() + latenessMs;
   for (const { device, lock, spec } of devices) {
     const { transport } = device;
-    while (!transport.handOver.settled && !threads.failed && Date.now() < late) await Bun.sleep(1);
     locked(lock, () => transport.writeStatus(0));
     while (!transport.handOver.settled) {
       if (threads.failed) throw new Error(`${spec.id} has requests in flight for ever`);

@@ -124,6 +124,7 @@ export class MachineThreads {
   /** Resolves when every I/O worker stands still with nothing in flight. The vCPUs must. */
   async parkIo(): Promise<void> {
     this.#ioAsked = Ask.park;
+    this.startIo();
     for (const io of this.#io) ask(io, Ask.park);
     await this.#all(this.#io, [ThreadState.parked], "stop");
   }

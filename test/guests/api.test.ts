@@ -224,6 +224,9 @@ describe("a console", () => {
     const end = waitFor(chv, "console:/never/");
     await type(chv, "bye\n");
     expect((await end).status).toBe(409);
+    expect((await waitFor(chv, "exit")).status).toBe(200);
+    expect((await waitFor(chv, "console:/never/")).status).toBe(409); // its life is over
+    expect((await waitFor(chv, "console:/told bye/")).status).toBe(200);
     const said = await chv.ask("GET", "vm.console?follow=false");
     expect(said.body.replaceAll("\r", "")).toContain(
       "booted\nmicro login: told first line\ntold second line\ntold bye\n",

@@ -2,13 +2,14 @@
  * Opens the far end of a character device, on the main thread: terminal, file, pty or socket; and puts it back at the
  * end.
  */
-import { fstatSync } from "node:fs";
+import { fstatSync, linkSync } from "node:fs";
+import { basename, dirname } from "node:path";
 import { ConfigError } from "../../exit-codes.ts";
 import { createEventfd, signalEventfd } from "../../ffi/eventfd.ts";
 import { close, duplicate, Open, open, statusFlags, unlink } from "../../ffi/file.ts";
 import { SystemError } from "../../ffi/libc.ts";
 import { isTerminal, openPty, ownNonBlocking, rawMode, windowSize } from "../../ffi/terminal.ts";
-import { isStaleSocket, listenUnix } from "../../ffi/unix-socket.ts";
+import { isStaleSocket, listenUnix, socketPathMax } from "../../ffi/unix-socket.ts";
 import type { VmConfig } from "../config/vm.ts";
 import type { FarEndSpec } from "../spec.ts";
 import { storeSize } from "./size.ts";
@@ -175,15 +176,31 @@ function kindOf(fd: number): FarEndSpec["outKind"] {
 function openSocket(path: string): Opened {
   let listenFd: number;
   try {
-    listenFd = listenUnix(path, 1);
+    listenFd = listenAt(path);
   } catch (error) {
     if (!(error instanceof SystemError && error.code === "EADDRINUSE" && isStaleSocket(path))) {
       throw error;
     }
     unlink(path);
-    listenFd = listenUnix(path, 1);
+    listenFd = listenAt(path);
   }
   return { listenFd, remove: () => removeQuietly(path) };
+}
+
+/** Listens before the name is there: who sees it can connect. Throws SystemError, EADDRINUSE where there is one. */
+function listenAt(path: string): number {
+  const hidden = `${dirname(path)}/.chv-${process.pid}-${basename(path)}`;
+  if (Buffer.byteLength(hidden) > socketPathMax) return listenUnix(path, 1);
+  const fd = listenUnix(hidden, 1);
+  try {
+    linkSync(hidden, path);
+    return fd;
+  } catch {
+    close(fd); // the name is taken, or the file system has no links
+    return listenUnix(path, 1);
+  } finally {
+    removeQuietly(hidden);
+  }
 }
 
 /** Somebody may have cleaned up before us. */

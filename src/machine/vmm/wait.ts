@@ -16,9 +16,27 @@ const reached: Readonly<Record<Goal, readonly string[]>> = {
 
 /** A new life of the guest begins with these. */
 const beginnings = ["vm/created", "vm/booting", "vm/reset"];
-const ends = ["vm/poweroff", "vm/shutdown", "vm/deleted", "vm/failed", "vm/reset", "guest/panic"];
+export const ends = [
+  "vm/poweroff",
+  "vm/shutdown",
+  "vm/deleted",
+  "vm/failed",
+  "vm/reset",
+  "guest/panic",
+];
 
-const nameOf = ({ source, event }: VmmEvent) => `${source}/${event}`;
+/** What has happened since the guest's last life began. */
+function lifeOf({ history }: EventLog): readonly VmmEvent[] {
+  return history.slice(history.findLastIndex((event) => beginnings.includes(nameOf(event))) + 1);
+}
+
+/** The name of the event that ended the guest's last life. */
+export function endOf(events: EventLog): string | undefined {
+  const end = lifeOf(events).find((event) => ends.includes(nameOf(event)));
+  return end && nameOf(end);
+}
+
+export const nameOf = ({ source, event }: VmmEvent) => `${source}/${event}`;
 
 /**
  * Resolves with the event that reaches the goal. Rejects with a VmmError: "timeout" after `timeoutMs`, "missed" naming
@@ -31,12 +49,10 @@ export function waitFor(
   signal: AbortSignal,
 ): Promise<VmmEvent> {
   const wanted = reached[goal];
-  const since = events.history.findLastIndex((event) => beginnings.includes(nameOf(event)));
-  const life = events.history.slice(since + 1);
-  const already = life.find((event) => wanted.includes(nameOf(event)));
+  const already = lifeOf(events).find((event) => wanted.includes(nameOf(event)));
   if (already) return Promise.resolve(already);
-  const over = life.find((event) => ends.includes(nameOf(event)));
-  if (over) return Promise.reject(missed(goal, nameOf(over)));
+  const over = endOf(events);
+  if (over) return Promise.reject(missed(goal, over));
   const { promise, resolve, reject } = Promise.withResolvers<VmmEvent>();
   const leave = events.next((event) => {
     const name = nameOf(event);
@@ -48,8 +64,8 @@ export function waitFor(
   return limited(promise, reject, goal, timeoutMs, signal).finally(leave);
 }
 
-const missed = (goal: Goal, name: string) =>
-  new VmmError("missed", `${goal} did not come: ${name} came first`);
+export const missed = (what: string, name: string) =>
+  new VmmError("missed", `${what} did not come: ${name} came first`);
 
 /** Ends a wait when its time is over, or when nobody waits any more. */
 export function limited<T>(
