@@ -15,7 +15,7 @@ import { report, row } from "./report.ts";
 
 /** Each VMM has its turn so many times, and in it each shape so many samples, after some that do not count. */
 const rounds = 2;
-const warm = 2;
+const warm = 1;
 const samples = 2;
 const seconds = 1;
 const usPerTick = 10_000;
