@@ -20,6 +20,8 @@ import {
 } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { engines } from "./package.json" with { type: "json" };
+import { encodeBoard } from "./src/firmware/acpi/dsdt.ts";
+import { platform } from "./src/machine/platform.ts";
 import * as workers from "./src/workers.ts";
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
@@ -50,6 +52,7 @@ async function build(): Promise<void> {
       format: "esm",
       splitting: true,
       bytecode: true,
+      define: { BOARD_AML: JSON.stringify(encodeBoard(platform).toHex()) }, // see src/machine/tables.ts
       sourcemap: "linked", // log lines and stack traces name the source
       minify: { whitespace: true, syntax: true, identifiers: false },
       compile: {
