@@ -37,3 +37,6 @@ export const EventKind = {
 export const ResetSource = { i8042: 1, acpi: 2, tripleFault: 3, watchdog: 4 } as const;
 
 export const LogLevel = { error: 0, warn: 1, info: 2, debug: 3, trace: 4 } as const;
+
+/** What a guest tells by pvpanic (linux/misc/pvpanic.h): it has panicked; it goes on in a crash kernel. */
+export const PvpanicEvent = { panicked: 1, crashLoaded: 2 } as const;

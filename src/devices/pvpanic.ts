@@ -5,15 +5,13 @@
  * Each event is told once until the machine is reset: a guest that writes on and on fills no ring.
  */
 import type { AccessSize, BusDevice, EventSink } from "../bus/device.ts";
-import { EventKind } from "../bus/events.ts";
+import { EventKind, PvpanicEvent } from "../bus/events.ts";
 import type { DeviceLock } from "../bus/mapping.ts";
 import type { PciFunction } from "../bus/pci/bus.ts";
 import { PciConfigSpace, type PciConfigState } from "../bus/pci/config-space.ts";
 import { Pci } from "../bus/pci/registers.ts";
 import { type Of, struct, u8 } from "../ffi/struct.ts";
 
-/** PVPANIC_PANICKED, PVPANIC_CRASH_LOADED: the kernel has panicked; it goes on in a crash kernel. */
-export const PvpanicEvent = { panicked: 1, crashLoaded: 2 } as const;
 const heard = PvpanicEvent.panicked | PvpanicEvent.crashLoaded;
 
 const identity = {

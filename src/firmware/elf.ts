@@ -62,7 +62,6 @@ const Elf32Phdr = struct("Elf32_Phdr", 32, {
   p_align: u32,
 });
 
-export const elfMagic = 0x464c_457f; // "\x7fELF"
 const ELFDATA2LSB = 1;
 const ET_EXEC = 2;
 const ET_DYN = 3;

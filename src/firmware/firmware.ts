@@ -4,7 +4,8 @@
  */
 import type { BootOptions, BootState } from "./boot-state.ts";
 import { identityMapped } from "./bzimage.ts";
-import { elfMagic, parseElf } from "./elf.ts";
+import { parseElf } from "./elf.ts";
+import { elfMagic } from "./elf-magic.ts";
 import type { KernelFile } from "./file-reader.ts";
 import { bootPvh } from "./pvh.ts";
 import type { Range } from "./ranges.ts";

@@ -7,7 +7,7 @@ import type { BootOptions, BootState } from "./boot-state.ts";
 import { bootBzImage, isBzImage, parseBzImage } from "./bzimage.ts";
 import { isHostFormat, type PayloadFormat, payloadFormat } from "./decompress.ts";
 import { usableRanges } from "./e820.ts";
-import { elfMagic } from "./elf.ts";
+import { elfMagic } from "./elf-magic.ts";
 import { type FileReader, KernelFile } from "./file-reader.ts";
 import type * as Firmware from "./firmware.ts";
 import { hex, KernelError } from "./kernel-error.ts";

@@ -13,7 +13,8 @@ import {
   spareBytes,
   unpackedSize,
 } from "./decompress.ts";
-import { type ElfImage, elfMagic, parseElf } from "./elf.ts";
+import { type ElfImage, parseElf } from "./elf.ts";
+import { elfMagic } from "./elf-magic.ts";
 import { type KernelFile, memoryFile } from "./file-reader.ts";
 import { loadInitramfs } from "./initramfs.ts";
 import { chooseDistance, findRelocations, pickBelow, relocate } from "./kaslr.ts";

@@ -30,7 +30,7 @@ import { createBacking } from "./ram-backing.ts";
 import { type ConsoleSpec, type MachineSpec, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
 import { applyBootState } from "./vcpu-state.ts";
-import { readCounters } from "./virtio/counters.ts";
+import type * as Counters from "./virtio/counters.ts";
 import { openDevices } from "./virtio/devices.ts";
 import { attachPersistent } from "./virtio/persistent.ts";
 import { plugInto } from "./virtio/plug.ts";
@@ -228,6 +228,7 @@ export class Machine {
   /** What each virtio device has counted, by its id. */
   counters(): Readonly<Record<string, Readonly<Record<string, number>>>> {
     const { virtio } = this.#board;
+    const { readCounters } = require("./virtio/counters.ts") as typeof Counters;
     return Object.fromEntries(virtio.map((device) => [device.spec.id, readCounters(device)]));
   }
 

@@ -1,8 +1,8 @@
 /** pvpanic as its PCI driver uses it (linux/misc/pvpanic.h; Linux's drivers/misc/pvpanic/pvpanic-pci.c). */
 import { expect, test } from "bun:test";
-import { EventKind } from "../../src/bus/events.ts";
+import { EventKind, PvpanicEvent } from "../../src/bus/events.ts";
 import { PciConfigState } from "../../src/bus/pci/config-space.ts";
-import { Pvpanic, PvpanicEvent, PvpanicState } from "../../src/devices/pvpanic.ts";
+import { Pvpanic, PvpanicState } from "../../src/devices/pvpanic.ts";
 import { valuesInC } from "../headers.ts";
 import { Events } from "./legacy/parts.ts";
 

@@ -13,7 +13,7 @@ import {
   NoBootSetup,
 } from "../../firmware/disk/boot-setup.ts";
 import { DiskError } from "../../firmware/disk/medium.ts";
-import { elfMagic } from "../../firmware/elf.ts";
+import { elfMagic } from "../../firmware/elf-magic.ts";
 import { seedId } from "../config/ids.ts";
 import type { BootConfig } from "../config/vm.ts";
 import { type InputFile, openInput } from "../input-file.ts";

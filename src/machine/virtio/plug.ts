@@ -1,7 +1,7 @@
 /** Plugs a machine's virtio devices into the transport that the user wants. */
 import type { Owned } from "../owned.ts";
 import type { MachineSpec } from "../spec.ts";
-import { plugMmio } from "./mmio.ts";
+import type * as Mmio from "./mmio.ts";
 import { plug, type VirtioDevice } from "./spec.ts";
 
 /** Throws ConfigError when there are too many. */
@@ -10,7 +10,7 @@ export function plugInto(
   devices: readonly VirtioDevice[],
   owned: Owned,
 ): Pick<MachineSpec, "virtio" | "virtioMmio"> {
-  return transport === "mmio"
-    ? { virtio: [], virtioMmio: plugMmio(devices, owned) }
-    : { virtio: plug(devices, owned), virtioMmio: undefined };
+  if (transport === "pci") return { virtio: plug(devices, owned), virtioMmio: undefined };
+  const { plugMmio } = require("./mmio.ts") as typeof Mmio;
+  return { virtio: [], virtioMmio: plugMmio(devices, owned) };
 }

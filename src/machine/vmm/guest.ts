@@ -4,9 +4,8 @@
  */
 import { callSite } from "../../bus/call-site.ts";
 import type { MachineEvent } from "../../bus/event-ring.ts";
-import { EventKind, LogLevel, ResetSource } from "../../bus/events.ts";
+import { EventKind, LogLevel, PvpanicEvent, ResetSource } from "../../bus/events.ts";
 import { debugCodeRange, formatDebugCode } from "../../devices/legacy/debug-port.ts";
-import { PvpanicEvent } from "../../devices/pvpanic.ts";
 import { ExitCode } from "../../exit-codes.ts";
 import { monotonicNs } from "../../ffi/clock.ts";
 import { type Level, log } from "../../log.ts";
