@@ -1,6 +1,6 @@
 /**
  * ABI structs, declared once as data. A layout follows the C rules of x86-64 (natural alignment, size padded to the
- * widest member) and is checked against the size that the header or the specification promises when it is imported.
+ * widest member) and is checked against the size that the header or the specification promises when it is first used.
  *
  * An instance is a view: its getters and setters read and write the memory it lies over in place, little-endian.
  * `packed: true` drops alignment, for tables whose specification lays them out byte by byte.
@@ -161,7 +161,7 @@ export type Of<T> = T extends StructType<infer F> ? Struct<F> : never;
 
 /**
  * Declares a struct. `size` is what the header promises, in bytes; a layout that comes out different is a RangeError
- * when the module is imported.
+ * when it is first used. Most layouts of a run never are: nothing is worked out before.
  */
 export function struct<const F extends Fields>(
   structName: string,
@@ -169,21 +169,49 @@ export function struct<const F extends Fields>(
   fields: F,
   { packed = false, align: minimumAlign = 1 }: { packed?: boolean; align?: number } = {},
 ): StructType<F> {
-  // Most layouts of a run are never instantiated: accessors are defined with the first instance.
   let defined = false;
+  let known: Layout | undefined;
+  const layout = (): Layout => {
+    known ??= layOut(structName, size, fields, packed, minimumAlign);
+    return known;
+  };
   class Instance {
+    static readonly structName = structName;
+    static readonly size = size;
+    static readonly fields = fields;
     readonly view: DataView;
     at: number;
     constructor(view?: DataView | ArrayBufferLike, at = 0) {
       if (!defined) {
-        defineAccessors(Instance.prototype, fields, offsets);
+        defineAccessors(Instance.prototype, fields, layout().offsets);
         defined = true;
       }
       if (view instanceof DataView) this.view = view;
       else this.view = new DataView(view ?? new ArrayBuffer(size));
       this.at = at;
     }
+    static get offsets(): Record<string, number> {
+      return layout().offsets;
+    }
+    static get align(): number {
+      return layout().align;
+    }
   }
+  return Instance as never;
+}
+
+interface Layout {
+  readonly offsets: Record<string, number>;
+  readonly align: number;
+}
+
+function layOut(
+  structName: string,
+  size: number,
+  fields: Fields,
+  packed: boolean,
+  minimumAlign: number,
+): Layout {
   const offsets: Record<string, number> = {};
   let end = 0;
   let align = minimumAlign;
@@ -202,7 +230,7 @@ export function struct<const F extends Fields>(
   if (total !== size) {
     throw new RangeError(`struct ${structName} is ${total} bytes, its header says ${size}`);
   }
-  return Object.assign(Instance, { structName, size, align, offsets, fields }) as never;
+  return { offsets, align };
 }
 
 function defineAccessors(prototype: object, fields: Fields, offsets: Record<string, number>): void {
