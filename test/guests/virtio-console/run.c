@@ -17,11 +17,9 @@
  * `first=WORD` on the command line does that before the runner speaks: off, panic, hang, or reset (once); `say=WORD` is
  * printed on the console, with blanks for underscores and a new line for each bar.
  */
-#include "console.h"
+#include "runner.h"
 #include "../lib/boot.h"
 #include "../lib/power.h"
-
-enum { RUN, STDIN, STDOUT, STDERR };
 
 #define LINE 8192
 #define ROOMS 8
@@ -47,44 +45,6 @@ static void offer_all(u32 port)
 {
 	for (u32 room = 0; room < ROOMS; room++)
 		offer(port, room);
-}
-
-static u32 length_of(const char *text)
-{
-	u32 length = 0;
-	while (text[length])
-		length++;
-	return length;
-}
-
-static void tell(u32 port, const char *text)
-{
-	say(port, text, length_of(text));
-}
-
-/* Appends text and a number. */
-static char *put(char *at, const char *text, u64 number)
-{
-	char digits[24];
-	u32 count = 0;
-	while (*text)
-		*at++ = *text++;
-	do
-		digits[count++] = '0' + number % 10;
-	while (number /= 10);
-	while (count)
-		*at++ = digits[--count];
-	*at = 0;
-	return at;
-}
-
-static void ended(const char *how, u64 number, u64 out, u64 err)
-{
-	char text[128];
-	char *at = put(put(put(text, how, number), " ", out), " ", err);
-	*at++ = '\n';
-	*at = 0;
-	tell(RUN, text);
 }
 
 /* The next line of the host's. */

@@ -18,11 +18,9 @@
  * `first=panic` on the command line does that before the runner speaks; `mute=1`: it never speaks; `say=WORD` is printed
  * on the console, with blanks for underscores.
  */
-#include "console.h"
+#include "runner.h"
 #include "../lib/boot.h"
 #include "../lib/power.h"
-
-enum { RUN, STDIN, STDOUT, STDERR };
 
 #define LINE 16384
 #define ROOMS 8
@@ -54,43 +52,6 @@ static void offer(u32 port, u32 room)
 	struct buffer in = { inputs[port].rooms[room], ROOM };
 	inputs[port].room_of[virtqueue_add(queue, 0, 0, &in, 1)] = room;
 	virtqueue_kick(queue);
-}
-
-static u32 length_of(const char *text)
-{
-	u32 length = 0;
-	while (text[length])
-		length++;
-	return length;
-}
-
-static void tell(u32 port, const char *text)
-{
-	say(port, text, length_of(text));
-}
-
-static char *put(char *at, const char *text, u64 number)
-{
-	char digits[24];
-	u32 many = 0;
-	while (*text)
-		*at++ = *text++;
-	do
-		digits[many++] = '0' + number % 10;
-	while (number /= 10);
-	while (many)
-		*at++ = digits[--many];
-	*at = 0;
-	return at;
-}
-
-static void ended(const char *how, u64 number, u64 out, u64 err)
-{
-	char text[128];
-	char *at = put(put(put(text, how, number), " ", out), " ", err);
-	*at++ = '\n';
-	*at = 0;
-	tell(RUN, text);
 }
 
 /* Where `text` is in the line, or 0. */
