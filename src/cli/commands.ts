@@ -5,33 +5,9 @@
 
 import * as v from "valibot";
 import type * as BackendSchemas from "../machine/config/backends.ts";
-import type { ObjectSchema } from "../machine/config/shape.ts";
-import type { VmmOptions } from "../machine/config/vmm.ts";
+import type { Command } from "./command.ts";
 import type * as CtlOptions from "./ctl-options.ts";
 import type * as RunOptions from "./run/options.ts";
-
-export interface Command {
-  readonly description: string;
-  readonly schema: ObjectSchema;
-  /** Its positionals, in order: name and description. */
-  readonly positionals: readonly (readonly [name: string, description: string])[];
-  /** It takes arguments after `--`. */
-  readonly takesRest: boolean;
-  /** Lines for its help: the commands that it has itself. */
-  readonly more?: () => Promise<readonly string[]>;
-  /** Runs it; gives the exit code. */
-  readonly run: (input: CommandInput) => Promise<number>;
-}
-
-export interface CommandInput {
-  /** The output of the command's schema. */
-  readonly options: unknown;
-  readonly positionals: readonly string[];
-  /** What followed `--`, byte for byte. */
-  readonly rest: readonly string[];
-  /** The options of the process: its log. */
-  readonly vmm: VmmOptions;
-}
 
 const NoOptions = v.object({});
 // Made when their command is given: plain chv does not need them.

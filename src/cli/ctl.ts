@@ -11,7 +11,7 @@ import {
   VsockConfig,
 } from "../machine/config/devices.ts";
 import type { ObjectSchema } from "../machine/config/shape.ts";
-import type { CommandInput } from "./commands.ts";
+import type { CommandInput } from "./command.ts";
 import type { CtlOptions } from "./ctl-options.ts";
 import { showReply } from "./ctl-output.ts";
 import { nearest, quoted } from "./nearest.ts";

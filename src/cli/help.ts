@@ -5,7 +5,7 @@
 import { type ArgDef, defineCommand, renderUsage } from "citty";
 import { description, version } from "../../package.json";
 import { VmmOptionsSchema } from "../machine/config/vmm.ts";
-import type { Command } from "./commands.ts";
+import type { Command } from "./command.ts";
 import { actions, type Option, optionsOf } from "./option-table.ts";
 import { keyRows, optionHint, optionPreset, rootOptions, unbuiltNote } from "./reference.ts";
 

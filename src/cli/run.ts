@@ -10,7 +10,7 @@ import type * as Describe from "../machine/disk-boot/describe.ts";
 import { EventMonitor } from "../machine/event-monitor.ts";
 import { EventLog } from "../machine/vmm/events.ts";
 import { serve } from "./boot.ts";
-import type { CommandInput } from "./commands.ts";
+import type { CommandInput } from "./command.ts";
 import { naming, runMachine } from "./run/config.ts";
 import { ConsoleText, openConsoleLog } from "./run/console-text.ts";
 import { Expectations, readSteps } from "./run/expectations.ts";

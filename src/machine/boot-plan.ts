@@ -1,9 +1,32 @@
 /** What a configuration says of loading; which files, is chosen anew for each boot. */
-import type { BootPlan } from "./boot.ts";
+import type { KernelEntry } from "../firmware/boot-state.ts";
 import type { BootConfig } from "./config/vm.ts";
 import type { KernelFiles } from "./disk-boot/kernel-files.ts";
 import type { GuestMemory } from "./guest-memory.ts";
+import type { InputFile } from "./input-file.ts";
+import type { RamView } from "./ram-view.ts";
 import { possibleCpus } from "./virtual-machine.ts";
+
+/** What is loaded, and what it is told of its machine. */
+export interface BootPlan {
+  readonly kernel: InputFile;
+  readonly initramfs: InputFile | undefined;
+  readonly cmdline: string;
+  /** `kernel` is a firmware. */
+  readonly firmware?: boolean;
+  /** The image whose own kernel it is. */
+  readonly image?: string | undefined;
+  readonly entry: KernelEntry;
+  readonly memory: RamView;
+  /** APIC ids, those present at boot first. */
+  readonly cpus: readonly { readonly apicId: number; readonly enabled: boolean }[];
+  readonly serial: boolean;
+  readonly watchdog?: boolean;
+  /** Devices on virtio-mmio. */
+  readonly virtioMmio?: readonly { readonly address: number; readonly gsi: number }[];
+  /** Of it, what the SMBIOS tables say. */
+  readonly platform?: BootConfig["platform"];
+}
 
 /** Without the files. Its memory is what main reaches it by. */
 export type LastingPlan = Omit<BootPlan, keyof KernelFiles | "memory"> & {

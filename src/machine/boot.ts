@@ -1,36 +1,15 @@
 /** Puts into guest RAM what the first vCPU will find: firmware tables, kernel, initramfs, command line. */
 import { ConfigError } from "../exit-codes.ts";
 import { pread } from "../ffi/file.ts";
-import type { BootState, KernelEntry } from "../firmware/boot-state.ts";
+import type { BootState } from "../firmware/boot-state.ts";
 import { hasOption } from "../firmware/cmdline.ts";
 import { buildE820, E820Type } from "../firmware/e820.ts";
 import { KernelError, loadKernel } from "../firmware/kernel.ts";
 import { buildSmbios } from "../firmware/smbios.ts";
-import type { BootConfig } from "./config/vm.ts";
-import type { InputFile } from "./input-file.ts";
+import type { BootPlan } from "./boot-plan.ts";
 import { MemoryMap, Port, resetValue } from "./memory-map.ts";
 import type { RamView } from "./ram-view.ts";
 import { acpiTables, mpTables } from "./tables.ts";
-
-export interface BootPlan {
-  readonly kernel: InputFile;
-  readonly initramfs: InputFile | undefined;
-  readonly cmdline: string;
-  /** `kernel` is a firmware. */
-  readonly firmware?: boolean;
-  /** The image whose own kernel it is. */
-  readonly image?: string | undefined;
-  readonly entry: KernelEntry;
-  readonly memory: RamView;
-  /** APIC ids, those present at boot first. */
-  readonly cpus: readonly { readonly apicId: number; readonly enabled: boolean }[];
-  readonly serial: boolean;
-  readonly watchdog?: boolean;
-  /** Devices on virtio-mmio. */
-  readonly virtioMmio?: readonly { readonly address: number; readonly gsi: number }[];
-  /** Of it, what the SMBIOS tables say. */
-  readonly platform?: BootConfig["platform"];
-}
 
 /**
  * What stands where a PC's BIOS is entered in real mode: a reset. Linux jumps there to restart a machine with

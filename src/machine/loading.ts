@@ -2,8 +2,9 @@
  * Loading is the first vCPU's: its thread puts tables and kernel into guest RAM, as firmware would, while main goes on
  * with the machine, and enters what it has loaded. Main is told how it went.
  */
+
 import { ConfigError } from "../exit-codes.ts";
-import type { BootPlan } from "./boot.ts";
+import type { BootPlan } from "./boot-plan.ts";
 import type { RamRegion } from "./ram-view.ts";
 
 /** The first message to the first vCPU's thread. */

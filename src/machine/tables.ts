@@ -1,9 +1,10 @@
 /** What a machine tells its guest of itself: ACPI tables, or an MP table for kernels that are to do without. */
+
 import { mmioBytes } from "../devices/virtio/mmio-registers.ts";
 import { type AcpiTables, buildAcpi } from "../firmware/acpi/acpi.ts";
 import { encodeBoard } from "../firmware/acpi/dsdt.ts";
 import type * as MpTables from "../firmware/mp-table.ts";
-import type { BootPlan } from "./boot.ts";
+import type { BootPlan } from "./boot-plan.ts";
 import { Gsi, intxOf, MemoryMap, Port } from "./memory-map.ts";
 import { platform, slots } from "./platform.ts";
 import { describeWatchdog } from "./watchdog.ts";

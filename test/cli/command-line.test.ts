@@ -2,8 +2,8 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import * as v from "valibot";
 import { version } from "../../package.json";
+import type { Command, CommandInput } from "../../src/cli/command.ts";
 import { type CommandLine, parseCommandLine } from "../../src/cli/command-line.ts";
-import type { Command, CommandInput } from "../../src/cli/commands.ts";
 import { ConfigError, UsageError } from "../../src/exit-codes.ts";
 import { onOff, path } from "../../src/machine/config/field.ts";
 

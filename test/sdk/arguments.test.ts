@@ -1,8 +1,8 @@
 /** `boot`'s options, as the command line reads them. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
+import type { CommandInput } from "../../src/cli/command.ts";
 import { parseCommandLine } from "../../src/cli/command-line.ts";
-import type { CommandInput } from "../../src/cli/commands.ts";
 import { commands } from "../../src/cli/commands.ts";
 import type { RunOptions } from "../../src/cli/run/options.ts";
 import { DiskConfig, NetConfig } from "../../src/machine/config/devices.ts";
@@ -141,6 +141,7 @@ const net: Listed<Net> = {
   ...{ tap: true, ip: true, mask: true, mac: true, host_mac: true, mtu: true, iommu: true },
   ...{ num_queues: true, queue_size: true, vhost: true, vhost_user: true, socket: true, fd: true },
   ...{ offload_tso: true, offload_ufo: true, offload_csum: true, id: true, pci_segment: true },
+  io_threads: true,
   ...limits,
 };
 const cpus: Listed<Cpus> = { boot: true, max: true, topology: true, max_phys_bits: true };
