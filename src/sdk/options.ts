@@ -60,6 +60,7 @@ export interface Net extends RateLimits {
   readonly iommu?: boolean;
   readonly num_queues?: number;
   readonly queue_size?: number;
+  readonly io_threads?: number;
   readonly vhost?: boolean;
   readonly vhost_user?: boolean;
   readonly socket?: string;

@@ -5,6 +5,12 @@
 import { bytes, struct, u8, u16, u32 } from "../../ffi/struct.ts";
 import type { RateLimiterSpec } from "./rate-limiter.ts";
 
+/** What the workers share to which a device's pairs of queues are dealt; see NetShared. */
+export interface NetSharedSpec {
+  readonly shares: number;
+  readonly buffer: SharedArrayBuffer;
+}
+
 /** A network interface, as plain data. */
 export interface NetSpec {
   /** A queue of the tap, open and non-blocking, for each pair of receive and transmit queues. */
@@ -24,6 +30,8 @@ export interface NetSpec {
   readonly transmitLimit?: RateLimiterSpec;
   /** The kernel serves the queues of data: a descriptor of vhost-net for each pair; empty: the worker does. */
   readonly vhosts: readonly number[];
+  /** For a device on several workers. */
+  readonly shared?: NetSharedSpec;
 }
 
 /** VIRTIO_NET_F_…, by number. */

@@ -11,17 +11,33 @@ export const tableRoom = 64;
 const modes = 6;
 /** Places in `counts`. */
 const [unicasts, multicasts] = [0, 1];
+/** Where each of its parts lies in a filter's memory, in bytes. */
+const unicastAt = Float64Array.BYTES_PER_ELEMENT;
+const multicastAt = unicastAt + tableRoom * Float64Array.BYTES_PER_ELEMENT;
+const countsAt = multicastAt + tableRoom * Float64Array.BYTES_PER_ELEMENT;
+const modesAt = countsAt + 2 * Uint32Array.BYTES_PER_ELEMENT;
+/** A whole number of doubles. */
+export const filterBytes = modesAt + 8;
 
 export const macNumber = (low: number, high: number): number => high * highUnit + low;
 
 export class NetFilter {
   /** On or off, by VIRTIO_NET_CTRL_RX_ command. */
-  private readonly on = new Uint8Array(modes);
+  private readonly on: Uint8Array;
   /** The device's own MAC, then the tables. */
-  private readonly own = new Float64Array(1);
-  private readonly unicast = new Float64Array(tableRoom);
-  private readonly multicast = new Float64Array(tableRoom);
-  private readonly counts = new Uint32Array(2);
+  private readonly own: Float64Array;
+  private readonly unicast: Float64Array;
+  private readonly multicast: Float64Array;
+  private readonly counts: Uint32Array;
+
+  /** A filter in memory that perhaps others see, too; it changes when nobody looks. */
+  constructor(buffer: ArrayBufferLike) {
+    this.own = new Float64Array(buffer, 0, 1);
+    this.unicast = new Float64Array(buffer, unicastAt, tableRoom);
+    this.multicast = new Float64Array(buffer, multicastAt, tableRoom);
+    this.counts = new Uint32Array(buffer, countsAt, 2);
+    this.on = new Uint8Array(buffer, modesAt, modes);
+  }
 
   /** As after a reset. */
   reset(mac: number): void {

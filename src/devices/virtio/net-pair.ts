@@ -46,6 +46,9 @@ export interface PairParts {
   readonly host: BackendHost;
   readonly receive: ReceiveParts;
   readonly transmit: TransmitParts;
+  /** Around what is done when the tap is ready: who has other pairs of the device may change what runs in between. */
+  begin(): void;
+  end(): void;
   /** `goOn` is to be called after what else is ready. */
   again(): void;
   /** A queue is broken: the whole device stands still. */
@@ -151,14 +154,17 @@ export class TapPair implements QueuePair {
   /** An error (the tap is gone) shows when it is used. */
   private readonly ready = (events: number) => {
     const { state, parts } = this;
-    const reads = (events & ~Epoll.out) !== 0 && (state[watched]! & Epoll.in) !== 0;
+    parts.begin();
     try {
+      const reads = (events & ~Epoll.out) !== 0 && (state[watched]! & Epoll.in) !== 0;
       // who polls looks now that it is awake
       if (reads && parts.host.polls !== true) this.receive();
       if ((events & ~Epoll.in) !== 0 && (state[watched]! & Epoll.out) !== 0) this.transmit();
     } catch (error) {
       parts.halt();
       throw error;
+    } finally {
+      parts.end();
     }
   };
 }

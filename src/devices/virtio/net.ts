@@ -3,7 +3,7 @@
  * queue, and what its commands change.
  */
 import { armTimerfd, createTimerfd, Epoll } from "../../ffi/epoll.ts";
-import { drainEventfd } from "../../ffi/eventfd.ts";
+import { drainEventfd, signalEventfd } from "../../ffi/eventfd.ts";
 import { close } from "../../ffi/file.ts";
 import { ioctl } from "../../ffi/ioctl.ts";
 import { errnoName } from "../../ffi/libc.ts";
@@ -12,21 +12,19 @@ import { type VhostCall, VhostNet } from "../../ffi/vhost.ts";
 import { type Backend, type BackendHost, tellFailure } from "./backend.ts";
 import { macBytes, NetCounters, NetFeature, type NetSpec, VirtioNetConfig } from "./net-config.ts";
 import { type ControlTarget, NetControlQueue } from "./net-control.ts";
-import { macNumber, NetFilter } from "./net-filter.ts";
-import { guestOffloads, longestPacket, tapOffloads } from "./net-offloads.ts";
+import { macNumber, type NetFilter } from "./net-filter.ts";
+import { guestOffloads, tapOffloads } from "./net-offloads.ts";
 import { type PairParts, type QueuePair, TapPair } from "./net-pair.ts";
+import { NetPairs, netQueueNumbers } from "./net-pairs.ts";
 import { discardFrames, type ReceiveParts } from "./net-receive.ts";
+import { NetShared } from "./net-shared.ts";
 import type { TransmitParts } from "./net-transmit.ts";
 import { VhostPair } from "./net-vhost.ts";
 import type { Virtqueue } from "./queue.ts";
 import { RateLimiter } from "./rate-limiter.ts";
 
-/** Receive and transmit queues go by turns; the control queue comes after the last pair that can be used. */
-const transmitQueue = 1;
-/** Pairs that have queues, pairs in use; the link is gone; whether the driver is ready; low feature bits accepted. */
-const [usable, inUse, gone, started, accepted] = [0, 1, 2, 3, 4];
-/** Offloads of what the guest receives, as feature bits. */
-const offloads = 5;
+/** Pairs that have queues; whether the driver is ready; low feature bits accepted; the control queue is here (1). */
+const [usable, started, accepted, leads] = [0, 1, 2, 3];
 
 /** What is called of the kernel, for those who listen. */
 export interface NetCalls extends TapCalls {
@@ -36,18 +34,15 @@ export interface NetCalls extends TapCalls {
 const netCalls: NetCalls = { ...tapCalls, vhost: ioctl };
 
 export class NetBackend implements Backend, ControlTarget, PairParts {
-  readonly filter = new NetFilter();
+  readonly filter: NetFilter;
   readonly receive: ReceiveParts;
   readonly transmit: TransmitParts;
-  readonly pairs: readonly QueuePair[];
+  private readonly pairs: NetPairs;
+  private readonly shared: NetShared;
   private readonly controls: (NetControlQueue | undefined)[] = [undefined];
-  private readonly state = new Uint32Array(6);
+  private readonly state = new Uint32Array(4);
   /** The MAC that the driver has set, over a pause. */
   private readonly chosenMac = new Uint8Array(macBytes);
-  /** By pair: the driver has enabled its queues (1). One more, which it never has. */
-  private readonly present: Uint8Array;
-  /** By pair: the kernel steers frames to its queue of the tap (1). */
-  private readonly attached: Uint8Array;
   /** Goes off when it is time to go on with what had its turn. */
   private readonly timer = createTimerfd();
 
@@ -59,10 +54,18 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     readonly counters: Float64Array = new Float64Array(NetCounters.length),
     kickFds: readonly number[] = [],
     readonly calls: NetCalls = netCalls,
+    /** Those of the device's queues that this backend serves, by number: see `queuesOf`. */
+    numbers: readonly number[] = netQueueNumbers(spec),
   ) {
+    this.shared = new NetShared(spec.shared);
+    this.filter = this.shared.filter;
     const lost = () => this.lost();
     const limiter = (limit: NetSpec["receiveLimit"], resume: (pair: QueuePair) => void) =>
-      new RateLimiter(limit, host, () => this.guarded(() => this.pairs.forEach(resume)));
+      new RateLimiter(limit, host, () =>
+        this.guarded(() => {
+          for (const pair of this.pairs.all) if (pair) resume(pair);
+        }),
+      );
     const { filter } = this;
     const polls = host.polls === true;
     this.receive = {
@@ -73,16 +76,13 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
       ...{ counters, lost, polls, write: calls.writeFrame },
       limiter: limiter(spec.transmitLimit, (pair) => pair.transmit()),
     };
-    this.present = new Uint8Array(spec.taps.length + 1);
-    this.attached = new Uint8Array(spec.taps.length).fill(1);
-    this.pairs = spec.taps.map((tap, index) => {
+    this.pairs = new NetPairs(spec, this.shared, numbers, kickFds, (index, tap) => {
       const vhost = spec.vhosts[index];
       if (vhost === undefined) return new TapPair(tap, this);
       const kicks = kickFds.slice(index * 2, index * 2 + 2);
       const kernel = new VhostNet(vhost, calls.vhost);
       return new VhostPair(kernel, tap, host, index * 2, kicks, () => this.halt());
     });
-    this.filter.reset(this.ownMac);
     host.watch(this.timer, Epoll.in, () => {
       drainEventfd(this.timer);
       this.guarded(() => this.goOn());
@@ -94,84 +94,105 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     features: bigint,
     resumed: boolean = false,
   ): void {
-    const { state } = this;
+    const { state, shared, pairs } = this;
     const low = Number(features & 0xffff_ffffn);
     const has = (bit: number) => (low & (1 << bit)) !== 0;
     state[accepted] = low;
     state[started] = 1;
-    state[usable] = has(NetFeature.MQ) ? this.pairs.length : 1;
-    if (resumed) {
-      this.setMac(this.chosenMac);
-    } else {
-      // behind a vhost-user socket the front end has the control queue, and gives what is to be used
-      state[inUse] = has(NetFeature.CTRL_VQ) ? 1 : state[usable]!;
-      state[offloads] = low & guestOffloads;
-      this.filter.reset(this.ownMac);
-    }
-    if (state[gone] === 1) this.showLink();
-    const control = has(NetFeature.CTRL_VQ) ? queues[2 * state[usable]!] : undefined;
+    state[usable] = has(NetFeature.MQ) ? this.spec.taps.length : 1;
+    const control = has(NetFeature.CTRL_VQ) ? queues[this.controlNumber] : undefined;
     this.controls[0] = control && new NetControlQueue(control, low, this);
-    this.present.fill(0);
-    for (let index = 0; index < state[usable]!; index++) {
-      const [receive, transmit] = [queues[2 * index], queues[2 * index + transmitQueue]];
-      if (!receive || !transmit) continue;
-      this.present[index] = 1;
-      const mergeable = has(NetFeature.MRG_RXBUF);
-      this.pairs[index]!.start({ receive, transmit, features, mergeable, resumed });
+    const leading = pairs.numbers.includes(this.controlNumber);
+    state[leads] = leading ? 1 : 0;
+    if (leading) shared.enterAll();
+    else shared.enter(pairs.share);
+    try {
+      if (leading && resumed) this.setMac(this.chosenMac);
+      else if (leading) this.reset(has(NetFeature.CTRL_VQ));
+      pairs.start(state[usable]!, queues, features, resumed);
+      if (leading) this.lead(resumed);
+      pairs.apply();
+      shared.setReady(pairs.share, true);
+    } finally {
+      if (leading) shared.leaveAll();
+      else shared.leave(pairs.share);
     }
-    for (let index = 1; index < this.pairs.length; index++) {
-      this.attach(index, index < state[inUse]! && this.present[index] === 1);
+    if (leading) pairs.wakeOthers(state[usable]!);
+    else signalEventfd(pairs.kickFds[this.controlNumber]!); // commands may wait for us
+  }
+
+  /** The control queue's number: it comes after the last pair that can be used. */
+  private get controlNumber(): number {
+    return 2 * this.state[usable]!;
+  }
+
+  /** All is as the driver finds it; `chooses`: it has a queue to change that with. */
+  private reset(chooses: boolean): void {
+    const { state, shared } = this;
+    // behind a vhost-user socket the front end has the control queue, and gives what is to be used
+    shared.inUse = chooses ? 1 : state[usable]!;
+    shared.offloads = state[accepted]! & guestOffloads;
+    this.filter.reset(this.ownMac);
+  }
+
+  /** Frames move from now on, in all shares. */
+  private lead(resumed: boolean): void {
+    const { shared, spec, calls, pairs } = this;
+    if (shared.gone) this.showLink();
+    // whether another's are there it knows itself
+    const there = (index: number) => pairs.all[index] === undefined || shared.present(index);
+    for (let index = 1; index < spec.taps.length; index++) {
+      this.attach(index, index < shared.inUse && there(index));
     }
-    if (!this.setOffloads(state[offloads]!)) {
+    if (!this.setOffloads(shared.offloads)) {
       this.host.warn("the tap takes no offloads; the guest receives without them");
     }
-    for (let index = 0; index < state[inUse]!; index++) {
-      if (this.present[index] === 0) continue;
-      if (!resumed) discardFrames(this.spec.taps[index]!, this.calls.readFrame);
-      this.pairs[index]!.run();
+    for (let index = 0; index < shared.inUse && !resumed; index++) {
+      if (there(index)) discardFrames(spec.taps[index]!, calls.readFrame);
     }
+    shared.begun = true;
+  }
+
+  begin(): void {
+    this.pairs.begin();
+  }
+  end(): void {
+    this.pairs.end();
   }
 
   kicked(index: number): void {
-    const { state, pairs } = this;
-    if (state[started] === 0) return;
+    if (this.state[started] === 0) return;
+    const control = index === this.controlNumber;
+    if (!control) this.begin();
     try {
-      if (index === 2 * state[usable]!) this.command();
-      else if (index % 2 === transmitQueue) pairs[(index - 1) / 2]?.transmit();
-      else pairs[index / 2]?.receive();
+      if (control) this.command();
+      else this.pairs.kicked(index);
     } catch (error) {
       this.halt();
       throw error;
+    } finally {
+      if (!control) this.end();
     }
   }
 
   poll(): boolean {
-    const { state, pairs } = this;
-    if (state[started] === 0) return false;
-    let found = false;
+    if (this.state[started] === 0) return false;
     try {
-      for (let index = 0; index < pairs.length; index++) {
-        if (pairs[index]!.poll?.() === true) found = true;
-      }
+      return this.pairs.poll();
     } catch (error) {
       this.halt();
       throw error;
     }
-    return found;
   }
 
   sleep(): boolean {
-    const { state, pairs } = this;
-    if (state[started] === 0) return true;
+    if (this.state[started] === 0) return true;
     try {
-      for (let index = 0; index < pairs.length; index++) {
-        if (pairs[index]!.sleep?.() === false) return false;
-      }
+      return this.pairs.sleep();
     } catch (error) {
       this.halt();
       throw error;
     }
-    return true;
   }
 
   /**
@@ -179,18 +200,26 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
    * and then reads configuration space before it is ready again; or the machine pauses, and all is to be as it was.
    */
   stop(): boolean {
-    this.state[started] = 0;
+    const { state, shared, pairs } = this;
+    shared.enter(pairs.share);
+    shared.setReady(pairs.share, false);
+    state[started] = 0;
     this.controls[0] = undefined;
-    for (const pair of this.pairs) pair.stop();
+    pairs.stop();
     this.receive.limiter.cancel();
     this.transmit.limiter.cancel();
-    this.chosenMac.set(this.config.subarray(0, macBytes));
-    this.setMac(Uint8Array.from(this.spec.mac));
+    if (state[leads] === 1) {
+      shared.begun = false;
+      this.chosenMac.set(this.config.subarray(0, macBytes));
+      this.showMac(this.spec.mac);
+    }
+    state[leads] = 0;
+    shared.leave(pairs.share);
     return true;
   }
 
   close(): void {
-    for (const pair of this.pairs) pair.close();
+    this.pairs.close();
     this.receive.limiter.close();
     this.transmit.limiter.close();
     this.host.unwatch(this.timer);
@@ -198,38 +227,24 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
   }
 
   setMac(mac: Uint8Array): void {
-    for (let i = 0; i < mac.length; i++) Atomics.store(this.config, i, mac[i]!);
+    this.showMac(mac);
     this.filter.mac = this.ownMac;
   }
 
+  private showMac(mac: ArrayLike<number>): void {
+    for (let i = 0; i < mac.length; i++) Atomics.store(this.config, i, mac[i]!);
+  }
+
   setPairs(count: number): boolean {
-    const { state } = this;
-    if (count > state[usable]! || this.present.indexOf(0) < count) return false;
-    for (let index = state[inUse]!; index < count; index++) {
-      this.attach(index, true);
-      this.pairs[index]!.run();
-    }
-    for (let index = count; index < state[inUse]!; index++) {
-      this.pairs[index]!.rest();
-      this.attach(index, false);
-    }
-    const before = state[inUse]!;
-    state[inUse] = count;
-    // what the driver did there so far went unheard
-    for (let index = before; index < count; index++) {
-      this.pairs[index]!.receive();
-      this.pairs[index]!.transmit();
-    }
-    return true;
+    return count <= this.state[usable]! && this.pairs.use(count, this.attach);
   }
 
   setOffloads(bits: number): boolean {
-    const { state, calls, spec } = this;
+    const { state, calls, spec, shared } = this;
     if ((bits & ~(state[accepted]! & guestOffloads)) !== 0) return false;
-    const longest = longestPacket(bits, spec.mtu);
-    for (const pair of this.pairs) pair.expect(longest);
     if (calls.setOffload(spec.taps[0]!, tapOffloads(bits)) !== 0) return false;
-    state[offloads] = bits;
+    shared.offloads = bits;
+    this.pairs.apply();
     return true;
   }
 
@@ -244,7 +259,8 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
 
   halt(): void {
     this.state[started] = 0;
-    for (const pair of this.pairs) pair.rest();
+    this.shared.begun = false;
+    this.pairs.apply();
   }
 
   private guarded(run: () => void): void {
@@ -256,14 +272,30 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     }
   }
 
+  /** Commands wait for the shares that are not there yet: they call when they are. */
   private command(): void {
-    if (this.controls[0]?.work() === false) this.later();
+    const { shared, pairs } = this;
+    const control = this.controls[0];
+    if (control === undefined) return;
+    const before = pairs.version;
+    shared.enterAll();
+    try {
+      if (shared.ready && !control.work()) this.later();
+    } finally {
+      shared.leaveAll();
+      if (pairs.version !== before) pairs.wakeOthers(this.state[usable]!);
+    }
   }
 
   private goOn(): void {
     if (this.state[started] === 0) return;
     this.command();
-    for (const pair of this.pairs) pair.goOn();
+    this.begin();
+    try {
+      for (const pair of this.pairs.all) pair?.goOn();
+    } finally {
+      this.end();
+    }
   }
 
   private get ownMac(): number {
@@ -272,20 +304,19 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     return macNumber(view.getUint32(0, true), view.getUint16(4, true));
   }
 
-  private attach(index: number, attached: boolean): void {
-    if ((this.attached[index] === 1) === attached) return;
-    this.attached[index] = attached ? 1 : 0;
+  private readonly attach = (index: number, attached: boolean) => {
+    if (this.shared.attached(index) === attached) return;
+    this.shared.setAttached(index, attached);
     const result = this.calls.setAttached(this.spec.taps[index]!, attached);
     if (result < 0) {
       const what = attached ? "attached" : "detached";
       this.host.warn(`queue ${index} of the tap could not be ${what}: ${errnoName(-result)}`);
     }
-  }
+  };
 
   /** The tap was deleted: the guest sees the cable pulled. */
   private lost(): void {
-    if (this.state[gone] === 1) return;
-    this.state[gone] = 1;
+    if (!this.shared.lose()) return;
     tellFailure(this.host, "the tap is gone; the link is down");
     this.showLink();
     this.host.configChanged();

@@ -21,6 +21,7 @@ const iommu = v.optional(onOff("Behind the virtual IOMMU"), false);
 const pciSegment = v.optional(count("PCI segment", { max: 15 }), 0);
 const queues = (description: string, preset: number) =>
   v.optional(count(description, { min: 1, max: 256 }), preset);
+const ioThreads = (description: string) => v.optional(count(description, { max: 256 }), 0);
 const queueSize = (preset: number) =>
   v.optional(count("Entries of a queue, a power of two", { min: 1, max: 32768 }), preset);
 
@@ -119,11 +120,8 @@ export const DiskConfig = later(
     iommu,
     num_queues: queues("Queues", 1),
     queue_size: queueSize(128),
-    io_threads: v.optional(
-      count("I/O threads of its own that the queues are dealt to; 0 shares one with others", {
-        max: 256,
-      }),
-      0,
+    io_threads: ioThreads(
+      "I/O threads of its own that the queues are dealt to; 0 shares one with others",
     ),
     wce: v.optional(onOff("Write cache that the guest must flush"), true),
     vhost_user: v.optional(onOff("The device is behind a vhost-user socket"), false),
@@ -153,6 +151,9 @@ export const NetConfig = later(
     iommu,
     num_queues: queues("Receive and transmit queues together, even", 2),
     queue_size: queueSize(256),
+    io_threads: ioThreads(
+      "I/O threads of its own that pairs are dealt to; 0 shares one with others",
+    ),
     vhost: v.optional(onOff("Queues served by the kernel (vhost-net)"), false),
     vhost_user: v.optional(onOff("The device is behind a vhost-user socket"), false),
     vhost_socket: v.optional(path("That socket", { key: "socket", aliases: ["vhost_socket"] })),

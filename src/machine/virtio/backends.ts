@@ -51,7 +51,8 @@ export function createBackend(host: BackendHost, place: BackendPlace, events?: E
     }
     case "net": {
       const { NetBackend } = require("../../devices/virtio/net.ts") as typeof Net;
-      return new NetBackend(backend.spec, host, config, counters, spec.kickFds);
+      const { kickFds } = spec;
+      return new NetBackend(backend.spec, host, config, counters, kickFds, undefined, queues);
     }
     case "pmem": {
       const { PmemBackend } = require("../../devices/virtio/pmem.ts") as typeof Pmem;

@@ -8,6 +8,7 @@ import {
   netFeatures,
   netQueueSizes,
 } from "../../devices/virtio/net-config.ts";
+import { netShared } from "../../devices/virtio/net-shared.ts";
 import { DeviceType, Feature, maxQueueSize } from "../../devices/virtio/registers.ts";
 import { ConfigError } from "../../exit-codes.ts";
 import { SystemError } from "../../ffi/libc.ts";
@@ -38,6 +39,7 @@ export function openNet(config: NetConfig, index: number, owned: Owned): VirtioD
   if (config.vhost && limit) {
     throw fail("vhost=on and bw_ or ops_ limits exclude each other; drop one");
   }
+  checkIoThreads(config, limit !== undefined, fail);
   const mac = config.mac === undefined ? randomMac() : stationMac("mac", config.mac, fail);
   if (config.host_mac !== undefined) stationMac("host_mac", config.host_mac, fail);
   const vhosts = config.vhost ? openVhosts(queues / 2, owned, fail) : [];
@@ -46,6 +48,7 @@ export function openNet(config: NetConfig, index: number, owned: Owned): VirtioD
     ...{ tso: config.offload_tso, ufo: config.offload_ufo, csum: config.offload_csum },
     ...(limit && { receiveLimit: limit, transmitLimit: limit }),
     vhosts,
+    ...(config.io_threads > 1 && { shared: netShared(config.io_threads) }),
   };
   const bytes = netConfig(spec);
   return {
@@ -59,7 +62,27 @@ export function openNet(config: NetConfig, index: number, owned: Owned): VirtioD
     config: bytes,
     writable: new Uint8Array(bytes.length),
     backend: { kind: "net", spec },
+    ioThreads: config.io_threads,
   };
+}
+
+/** Each worker has its own buckets: what is a limit on the whole interface needs one worker. */
+function checkIoThreads(
+  { io_threads: threads, num_queues: queues, vhost }: NetConfig,
+  limited: boolean,
+  fail: (why: string) => ConfigError,
+): void {
+  if (threads > 0 && vhost) {
+    throw fail(`vhost=on and io_threads=${threads} exclude each other; drop one`);
+  }
+  if (threads > queues / 2) {
+    const pairs = `the ${queues / 2} pair${queues > 2 ? "s" : ""} of num_queues=${queues}`;
+    throw fail(`io_threads=${threads} is above ${pairs}; raise num_queues`);
+  }
+  if (threads > 1 && limited) {
+    const both = `io_threads=${threads} and bw_ and ops_ limits`;
+    throw fail(`${both} exclude each other; lower it to 1`);
+  }
 }
 
 function labelOf({ tap, fds, id }: NetConfig): string {

@@ -62,10 +62,16 @@ export interface WiredVirtio extends VirtioDevice {
   readonly chores?: readonly ChoreSpec[];
 }
 
-/** The queues of a device's share: they are dealt in turn. */
-export function queuesOf({ identity, workers }: WiredVirtio, share: number): number[] {
+/**
+ * The queues of a device's share: they are dealt in turn. A network device's go by pairs, and the control queue, its
+ * last, is the first share's.
+ */
+export function queuesOf({ identity, workers, backend }: WiredVirtio, share: number): number[] {
   const all = [...identity.queueSizes.keys()];
-  return all.filter((queue) => queue % workers.length === share);
+  const last = all.length - 1;
+  const pairOf = (queue: number) => (queue === last ? 0 : queue >>> 1);
+  const turn = (queue: number) => (backend.kind === "net" ? pairOf(queue) : queue);
+  return all.filter((queue) => turn(queue) % workers.length === share);
 }
 
 /** Gives a machine's devices their I/O workers and what wakes those, whatever the devices are plugged into. */

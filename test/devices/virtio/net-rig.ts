@@ -82,6 +82,8 @@ export interface RigOptions extends Partial<Omit<NetSpec, "taps" | "vhosts">> {
   readonly vhosts?: readonly number[];
   readonly kickFds?: readonly number[];
   readonly callFds?: readonly (number | undefined)[];
+  /** The queues that the backend serves; all if absent. */
+  readonly numbers?: readonly number[];
   /** The host looks for work itself. */
   readonly polls?: boolean;
   /** Do not start the device. */
@@ -124,7 +126,15 @@ export class NetRig implements BackendHost {
 
   constructor(options: RigOptions = {}) {
     const { home, pairs = 1, features, eventIndex = false, calls = {}, ...others } = options;
-    const { idle = false, polls = false, kickFds = [], callFds = [], persistent, ...rest } = others;
+    const {
+      idle = false,
+      polls = false,
+      kickFds = [],
+      callFds = [],
+      persistent,
+      numbers,
+      ...rest
+    } = others;
     this.polls = polls;
     this.home = home ?? new TapHome();
     this.ram = this.home.ram;
@@ -157,7 +167,8 @@ export class NetRig implements BackendHost {
       },
       ...calls,
     };
-    this.backend = new NetBackend(this.spec, this, this.config, this.counters, kickFds, recorded);
+    const { spec, config, counters } = this;
+    this.backend = new NetBackend(spec, this, config, counters, kickFds, recorded, numbers);
     if (!idle) this.start();
   }
 

@@ -14,7 +14,7 @@ import { NetConfig } from "../../../src/machine/config/devices.ts";
 import { type BootConfig, complete, VmConfigSchema } from "../../../src/machine/config/vm.ts";
 import { Owned } from "../../../src/machine/owned.ts";
 import { openDevices } from "../../../src/machine/virtio/devices.ts";
-import type { VirtioDevice } from "../../../src/machine/virtio/spec.ts";
+import { queuesOf, type VirtioDevice, wire } from "../../../src/machine/virtio/spec.ts";
 import { NetworkNamespace } from "../../network/namespace.ts";
 
 const namespace = new NetworkNamespace();
@@ -267,6 +267,58 @@ describe("queues", () => {
     ["queue_size=100", "queue_size=100 is not a power of two up to 32768"],
   ])("%s is refused", (text, why) => {
     expect(refusal(text)).toContain(why);
+  });
+});
+
+describe("I/O threads of its own", () => {
+  /** The queues of each worker, of those that the interface has. */
+  const dealt = (text: string) => {
+    const { owned, nets } = namespace.run(() => opened(text));
+    const device = wire(nets, owned)[0]!;
+    owned.close();
+    const queues = device.workers.map((_, share) => queuesOf(device, share));
+    return { workers: device.workers, queues };
+  };
+
+  // receive and transmit queues by turns, the control queue behind the last (virtio 1.2 section 5.1.2)
+  test("get the queues by pairs, in turn; the first has the control queue", () => {
+    expect(dealt("num_queues=4")).toEqual({ workers: [0], queues: [[0, 1, 2, 3, 4]] });
+    expect(dealt("num_queues=4,io_threads=1")).toEqual({ workers: [1], queues: [[0, 1, 2, 3, 4]] });
+    expect(dealt("num_queues=4,io_threads=2").queues).toEqual([
+      [0, 1, 4],
+      [2, 3],
+    ]);
+    expect(dealt("num_queues=10,io_threads=3")).toEqual({
+      workers: [1, 2, 3],
+      queues: [
+        [0, 1, 6, 7, 10],
+        [2, 3, 8, 9],
+        [4, 5],
+      ],
+    });
+  });
+
+  test.each([
+    ["io_threads=2", "io_threads=2 is above the 1 pair of num_queues=2; raise num_queues"],
+    [
+      "num_queues=8,io_threads=5",
+      "io_threads=5 is above the 4 pairs of num_queues=8; raise num_queues",
+    ],
+    [
+      "num_queues=4,io_threads=2,ops_size=1,ops_refill_time=1",
+      "io_threads=2 and bw_ and ops_ limits exclude each other; lower it to 1",
+    ],
+    [
+      "num_queues=4,io_threads=1,vhost=on",
+      "vhost=on and io_threads=1 exclude each other; drop one",
+    ],
+  ])("%s is refused", (text, why) => {
+    expect(refusal(text)).toBe(`--net: ${why}`);
+  });
+
+  test("a single one goes with limits", () => {
+    const limits = "num_queues=4,io_threads=1,ops_size=1,ops_refill_time=1";
+    expect(dealt(limits).workers).toEqual([1]);
   });
 });
 
