@@ -150,8 +150,13 @@ export function pvhNote(entry: number): Uint8Array {
 }
 
 /** Bytes that are all different from zero and from their neighbours. */
-export const pattern = (length: number): Uint8Array =>
-  Uint8Array.from({ length }, (_, i) => 1 + (i % 251));
+export function pattern(length: number): Uint8Array {
+  const period = 251;
+  const out = new Uint8Array(length);
+  for (let at = 0; at < Math.min(period, length); at++) out[at] = 1 + at;
+  for (let done = period; done < length; done *= 2) out.copyWithin(done, 0, length - done);
+  return out;
+}
 
 /** Runs a program on bytes; its output. */
 export function pipe(command: readonly string[], input: Uint8Array): Uint8Array {

@@ -172,7 +172,7 @@ test("no physical base puts the kernel over the initramfs or outside RAM", () =>
   const kernel = bzImage(payload(image(linked.file, oldTable)));
   const { load, initramfs } = machine([{ start: 0, length: 32 * MiB }]);
   const archive = initramfs(pattern(9 * MiB));
-  for (let value = 0; value < 60; value++) {
+  for (let value = 0; value < 24; value++) {
     const { start, end } = load(kernel, {
       entry: "direct",
       initramfs: archive,
