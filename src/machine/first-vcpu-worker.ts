@@ -40,8 +40,9 @@ function load({ plan, ram, turn }: LoadOrder): void {
     answer = { notes: loaded.notes };
   } catch (error) {
     answer = failure(error);
+  } finally {
+    ours.end();
   }
-  ours.end();
   self.postMessage(answer);
 }
 

@@ -21,11 +21,8 @@
 #include "../lib/boot.h"
 #include "../lib/power.h"
 
-#define LINE 8192
 #define ROOMS 8
 #define ROOM 512
-
-static char line[LINE];
 
 /* Input of a port, byte by byte, as buffers come. */
 static struct input {
@@ -71,29 +68,6 @@ static void next_line(void)
 		}
 		line[length++] = c;
 	}
-}
-
-/* Where `text` is in the line, or 0. */
-static const char *in_line(const char *text)
-{
-	for (const char *at = line; *at; at++) {
-		const char *a = at, *b = text;
-		while (*b && *a == *b)
-			a++, b++;
-		if (!*b)
-			return a;
-	}
-	return 0;
-}
-
-static u64 number_at(const char *at)
-{
-	u64 value = 0;
-	while (*at && (*at < '0' || *at > '9'))
-		at++;
-	for (; *at >= '0' && *at <= '9'; at++)
-		value = value * 10 + (*at - '0');
-	return value;
 }
 
 static void cat(void)

@@ -5,6 +5,10 @@
 
 enum { RUN, STDIN, STDOUT, STDERR };
 
+/* What the host has said last. */
+#define LINE 16384
+static char line[LINE];
+
 static u32 length_of(const char *text)
 {
 	u32 length = 0;
@@ -41,6 +45,29 @@ static void ended(const char *how, u64 number, u64 out, u64 err)
 	*at++ = '\n';
 	*at = 0;
 	tell(RUN, text);
+}
+
+/* Where `text` is in the line, or 0. */
+static const char *in_line(const char *text)
+{
+	for (const char *at = line; *at; at++) {
+		const char *a = at, *b = text;
+		while (*b && *a == *b)
+			a++, b++;
+		if (!*b)
+			return a;
+	}
+	return 0;
+}
+
+static u64 number_at(const char *at)
+{
+	u64 value = 0;
+	while (*at && (*at < '0' || *at > '9'))
+		at++;
+	for (; *at >= '0' && *at <= '9'; at++)
+		value = value * 10 + (*at - '0');
+	return value;
 }
 
 #endif

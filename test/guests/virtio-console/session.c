@@ -22,12 +22,9 @@
 #include "../lib/boot.h"
 #include "../lib/power.h"
 
-#define LINE 16384
 #define ROOMS 8
 #define ROOM 4096
 #define KEPT 256
-
-static char line[LINE];
 
 /* Input of a port, as buffers come. What is kept stays in its room: others are offered in its place. */
 static struct input {
@@ -52,29 +49,6 @@ static void offer(u32 port, u32 room)
 	struct buffer in = { inputs[port].rooms[room], ROOM };
 	inputs[port].room_of[virtqueue_add(queue, 0, 0, &in, 1)] = room;
 	virtqueue_kick(queue);
-}
-
-/* Where `text` is in the line, or 0. */
-static const char *in_line(const char *text)
-{
-	for (const char *at = line; *at; at++) {
-		const char *a = at, *b = text;
-		while (*b && *a == *b)
-			a++, b++;
-		if (!*b)
-			return a;
-	}
-	return 0;
-}
-
-static u64 number_at(const char *at)
-{
-	u64 value = 0;
-	while (*at && (*at < '0' || *at > '9'))
-		at++;
-	for (; *at >= '0' && *at <= '9'; at++)
-		value = value * 10 + (*at - '0');
-	return value;
 }
 
 /* Takes what the host has said; whether that makes a line. */
