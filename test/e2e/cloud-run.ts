@@ -1,10 +1,9 @@
 /** `chv run` with a whole cloud image (`./dev image LAYOUT`), as a script of CI would call it. */
 import { statSync } from "node:fs";
-import { basename } from "node:path";
 import type { LayoutName } from "../images/layouts.ts";
-import { cache, root } from "../lab/paths.ts";
+import { cache } from "../lab/paths.ts";
 import { direct } from "../lab/run.ts";
-import { built, inside, labWords, program, quote, runInFolder } from "./guest.ts";
+import { inside, labWords, preparation, quote, runInFolder } from "./guest.ts";
 
 export interface CloudRunOptions {
   readonly image: LayoutName;
@@ -51,14 +50,12 @@ export async function cloudRun(name: string, options: CloudRunOptions): Promise<
   const { output, files } = await runInFolder(
     name,
     (folder) => `
-    . ${quote(`${root}/test/e2e/driver.sh`)}
-    program=${quote(program())} work=/tmp/chv-${basename(folder)}
-    [ -x "$program" ] || copy_program ${quote(built)} "$program"
-    mkdir "$work" && cd "$work" || exit 1
+    ${preparation(folder)}
     trap 'keep_files ${quote(folder)}; rm -rf "$work"' EXIT
     ${Object.entries(given)
       .map(([file, text]) => `base64 -d >${file} <<<'${Buffer.from(text, "latin1").toBase64()}'`)
       .join("\n")}
+    limit ${cloudRunMs / 1000}
     PATH= "$program" ${words.map(quote).join(" ")} <input >output 2>error
     echo $? >status
     ls | tr '\\n' ' ' >left

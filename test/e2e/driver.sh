@@ -9,12 +9,14 @@ quick=              # before a program's name: the lab's static busybox starts i
 # pause SECONDS, fractions too.
 pause() { read -rt "$1" -u "$never" || true; }
 
-# limit SECONDS: a run that takes longer ends, and leaves its files all the same; nothing is waited for any longer.
+# limit SECONDS [STATUS]: a run that takes longer ends with that status (1 if not given), and all that it
+# started with it; it leaves its files all the same. A second limit takes the first one's place.
 tries_max=1200
 limit() {
+  [ -z "${limit:-}" ] || kill "$limit" 2>/dev/null
   tries_max=$(($1 * 5))
-  trap 'exit 1' TERM
-  { pause "$1" && echo "driver: not done within $1 s" >&2 && kill -TERM $$; } &
+  trap "exit ${2:-1}" TERM
+  { pause "$1" && echo "driver: not done within $1 s" >&2 && trap '' TERM && kill -TERM -- -$$; } &
   limit=$!
 }
 
@@ -57,7 +59,7 @@ resident() {
 api() {
   local answer
   answer=$(printf '%s /api/v1/%s HTTP/1.1\r\nHost: chv\r\nConnection: close\r\n\r\n' "$1" "$2" |
-    socat -t 100 - UNIX-CONNECT:api.sock)
+    socat -t 100 -T 100 - UNIX-CONNECT:api.sock)
   [[ $answer == "HTTP/1.1 2"* ]] || { echo "driver: $2: ${answer:-no answer}" >&2 && return 1; }
 }
 

@@ -7,7 +7,7 @@ import { test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import { cache, initramfsFile, kernelFile, pathInLab, root } from "../lab/paths.ts";
-import { direct, labRun } from "../lab/run.ts";
+import { direct, type LabRunResult, labRun } from "../lab/run.ts";
 import { labTurn } from "../lab/turn.ts";
 import { guestScript } from "./initramfs/build.ts";
 
@@ -68,6 +68,9 @@ export const labWords = direct
   : "clearcpuid=rep_good init_on_alloc=0 mitigations=off tsc=reliable";
 /** For each boot of a run. */
 const boundS = 300;
+/** What comes before chv starts: the copy of the program, and `before`. Else the status is `notPrepared`. */
+const prepareS = 90;
+const notPrepared = 75;
 /** Until the script of a run that has been too long has ended. */
 const graceMs = 60_000;
 
@@ -113,6 +116,14 @@ function imageArguments(image: string, { words, more = [] }: GuestOptions): stri
   ];
 }
 
+/** The first lines of a script that runs `$program` in `$work`; it has to set a limit of its own after them. */
+export const preparation = (folder: string) => `
+    . ${quote(`${root}/test/e2e/driver.sh`)}
+    limit ${prepareS} ${notPrepared}
+    program=${quote(program())} work=/tmp/chv-${basename(folder)}
+    [ -x "$program" ] || copy_program ${quote(built)} "$program"
+    $quick mkdir "$work" && cd "$work" || exit 1`;
+
 /**
  * Starts chv as `$chv`, lets `drive` work and waits for the end: prints nothing, leaves files. They are in memory
  * until then: over virtiofs each write of chv's would be a request to the host.
@@ -122,20 +133,17 @@ function hostScript(folder: string, options: GuestOptions): string {
   const command = guestArguments(options).map(quote).join(" ");
   const input = options.input ? `{ ${options.input}\n} |` : "";
   return `
-    . ${quote(`${root}/test/e2e/driver.sh`)}
-    program=${quote(program())} work=/tmp/chv-${basename(folder)}
-    [ -x "$program" ] || copy_program ${quote(built)} "$program"
-    $quick mkdir "$work" && cd "$work" || exit 1
-    ${options.before ?? ""}
+    ${preparation(folder)}
     : >stdout >stderr >events
     ended() {
       kill "$limit" 2>/dev/null
-      [ -z "$chv" ] || kill -KILL "$chv" 2>/dev/null
+      [ -z "\${chv:-}" ] || kill -KILL "$chv" 2>/dev/null
       ${options.after ?? ""}
       keep_files ${quote(folder)}
       $quick rm -rf "$work"
     }
     trap ended EXIT
+    ${options.before ?? ""}
     limit ${limitS}
     ${input} "$program" ${command} ${input ? "" : "</dev/null"} >stdout 2>stderr &
     chv=$!
@@ -183,7 +191,13 @@ export function runInFolder(
     mkdirSync(folder, { recursive: true });
     try {
       const release = direct ? () => {} : await labTurn();
-      const { code, output } = await labRun(script(folder), { timeoutMs }).finally(release);
+      const run = () => labRun(script(folder), { timeoutMs });
+      const again = (result: LabRunResult) => {
+        if (result.code !== notPrepared) return result;
+        console.error(`${name}: chv could not be started, once more: ${result.output.trim()}`);
+        return run();
+      };
+      const { code, output } = await run().then(again).finally(release);
       const files: Record<string, string> = {};
       for (const file of readdirSync(folder)) {
         const path = `${folder}/${file}`;
@@ -201,7 +215,7 @@ export async function runGuest(name: string, options: GuestOptions = {}): Promis
   const { code, output, files } = await runInFolder(
     name,
     (folder) => hostScript(folder, options),
-    boundS * 1000 * (options.boots ?? 1) + graceMs,
+    (prepareS + boundS * (options.boots ?? 1)) * 1000 + graceMs,
   );
   const { stdout = "", stderr = "", status = "", events = "" } = files;
   if (code !== 0 || status === "") {

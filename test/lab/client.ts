@@ -9,10 +9,18 @@ export const CONNECTION_LOST = 254;
 /** The time ran out. */
 export const TIMED_OUT = 253;
 
+/**
+ * Once a whole lab stood still until its client hung up, and then went on as if nothing had been: an emulated processor
+ * that lost its timer's interrupt, or the file server's. A packet wakes it, and on each line the agent asks for a file.
+ */
+const heartbeatMs = 2000;
+
 export interface AgentOptions {
   /** What the script prints, stdout and stderr together, as it comes. */
   readonly onOutput: (data: Buffer) => void;
   readonly timeoutMs?: number;
+  /** Called when the time has run out, before the script is killed. */
+  readonly onTimeout?: () => Promise<void>;
 }
 
 function open(): Socket & { readonly token: string } {
@@ -31,11 +39,16 @@ export function agentRun(script: string, options: AgentOptions): Promise<number>
   const markLength = nonce.length + 6; // \001, NONCE, =, up to three digits, \n
   socket.write(`${socket.token} ${nonce} run ${Buffer.from(script).toString("base64")}\n`);
 
+  const heart = setInterval(() => socket.write("\n"), heartbeatMs);
   const { promise, resolve } = Promise.withResolvers<number>();
   let held = Buffer.alloc(0); // the last bytes, which may be the beginning of the mark
-  const timer = setTimeout(() => finish(TIMED_OUT), options.timeoutMs ?? 300_000);
+  const timer = setTimeout(async () => {
+    await options.onTimeout?.();
+    finish(TIMED_OUT);
+  }, options.timeoutMs ?? 300_000);
   const finish = (status: number) => {
     clearTimeout(timer);
+    clearInterval(heart);
     if (held.length > 0) options.onOutput(held);
     held = Buffer.alloc(0);
     socket.destroy();

@@ -64,7 +64,7 @@ async function revived(dead: number | undefined): Promise<boolean> {
   return true;
 }
 
-function labCommand(command: "start" | "release"): void {
+function labCommand(command: "start" | "stop" | "release"): void {
   const child = Bun.spawnSync([process.execPath, `${import.meta.dir}/lab.ts`, command], {
     stdio: ["ignore", "inherit", "inherit"],
   });
@@ -73,30 +73,45 @@ function labCommand(command: "start" | "release"): void {
 
 /**
  * Runs a bash script in the project's folder, as root; several at once are fine. If the lab dies
- * under it, it runs again from its beginning, in a new lab, twice at most: files it left are still there.
+ * under it, or answers nobody any more when the time is up, it runs again from its beginning, in a
+ * new lab, twice at most: files it left are still there.
  */
 export async function labRun(script: string, options: LabRunOptions = {}): Promise<LabRunResult> {
   for (let tries = 1; ; tries++) {
     ensureLab();
     const lab = readState()?.qemu.pid;
     const result = await runOnce(script, options);
-    const died = !direct && result.code === CONNECTION_LOST;
-    if (!died || tries === triesMax || !(await revived(lab))) return result;
+    if (direct || tries === triesMax) return result;
+    const hangs = result.code === TIMED_OUT && !result.seen;
+    if (hangs) labCommand("stop");
+    if (!hangs && result.code !== CONNECTION_LOST) return result;
+    if (!(await revived(lab))) return result;
   }
 }
 
 /** A lab that dies under a script that often is no accident. */
 const triesMax = 3;
 
-async function runOnce(script: string, options: LabRunOptions): Promise<LabRunResult> {
+/** What there is to see of a lab in which a script takes too long; an answer shows that the lab is alive. */
+const look = "date; ps -eo pid,stat,wchan:24,etimes,args --forest | tail -n 60; dmesg | tail -n 30";
+const lookMs = 30_000;
+
+async function runOnce(
+  script: string,
+  options: LabRunOptions,
+): Promise<LabRunResult & { readonly seen: boolean }> {
   const chunks: Uint8Array[] = [];
   const onOutput = (data: Uint8Array) => {
     chunks.push(data);
     options.onOutput?.(data);
   };
   const timeoutMs = options.timeoutMs ?? 120_000;
-  const code = await (direct ? runHere : agentRun)(script, { onOutput, timeoutMs });
-  return { code, output: Buffer.concat(chunks).toString() };
+  let seen = false;
+  const onTimeout = async () => {
+    seen = (await agentRun(look, { onOutput, timeoutMs: lookMs })) === 0;
+  };
+  const code = await (direct ? runHere : agentRun)(script, { onOutput, timeoutMs, onTimeout });
+  return { code, output: Buffer.concat(chunks).toString(), seen };
 }
 
 interface RunOptions {
