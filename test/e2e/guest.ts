@@ -66,8 +66,8 @@ export interface GuestRun {
 export const labWords = direct
   ? ""
   : "clearcpuid=rep_good init_on_alloc=0 mitigations=off tsc=reliable";
-/** For each boot of a run. */
-const boundS = 300;
+/** For each boot of a run: ten times what a quiet machine needs, since a busy one was five times slower. */
+const boundS = 600;
 /** What comes before chv starts: the copy of the program, and `before`. Else the status is `notPrepared`. */
 const prepareS = 90;
 const notPrepared = 75;
