@@ -7,6 +7,7 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { guestScript } from "../e2e/initramfs/build.ts";
+import { hangUp } from "./client.ts";
 import { cache, initramfsFile, kernelFile, root } from "./paths.ts";
 import { direct, ensureLab, labRun, pathInside } from "./run.ts";
 import { bootTimeline, formatTimeline } from "./timeline.ts";
@@ -55,8 +56,13 @@ async function main(): Promise<number> {
   }
 }
 
-process.on("SIGINT", () => process.exit(130)); // through "exit", which stops a lab started here
-process.on("SIGTERM", () => process.exit(143));
+/** The exit stops a lab that was started here, if nothing runs there any more. */
+async function leave(status: number): Promise<never> {
+  await hangUp();
+  process.exit(status);
+}
+process.on("SIGINT", () => leave(130));
+process.on("SIGTERM", () => leave(143));
 try {
   process.exitCode = await main();
 } catch (error) {

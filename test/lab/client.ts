@@ -23,11 +23,24 @@ export interface AgentOptions {
   readonly onTimeout?: () => Promise<void>;
 }
 
+const sockets = new Set<Socket>();
+
+/** Ends what runs in the lab for this process, whose end alone would come too late for who looks for users. */
+export async function hangUp(): Promise<void> {
+  const closed = [...sockets].map(
+    (socket) => new Promise((resolve) => socket.on("close", resolve)),
+  );
+  for (const socket of sockets) socket.destroy();
+  await Promise.all(closed);
+}
+
 function open(): Socket & { readonly token: string } {
   const state = readState();
   if (!state) throw new Error("the lab is not running; ./dev lab start");
   const socket = connect({ host: "127.0.0.1", port: state.port, noDelay: true });
   socket.on("error", () => undefined); // shows as "close"
+  sockets.add(socket);
+  socket.on("close", () => sockets.delete(socket));
   return Object.assign(socket, { token: state.token });
 }
 

@@ -13,7 +13,8 @@ import { labImage } from "./image.ts";
 import { labFolder } from "./paths.ts";
 import { files, freePort, quit, say, startQemu, startVirtiofsd, unfinished } from "./qemu.ts";
 import { Qmp } from "./qmp.ts";
-import { copySparse, forget, type LabSize, ramFolder, restore, savedLab } from "./saved.ts";
+import { dropRamFiles, ramFile } from "./ram.ts";
+import { copySparse, forget, type LabSize, restore, savedLab } from "./saved.ts";
 import * as state from "./state.ts";
 
 /** From the environment: CHV_LAB_CPUS, CHV_LAB_MEMORY (MiB), CHV_LAB_IDLE (minutes). */
@@ -41,6 +42,7 @@ export async function start(): Promise<void> {
     throw new Error(`it runs with ${running.cpus} CPUs and ${running.memory}: stop it first`);
   await stop(); // what a dead lab left
   mkdirSync(labFolder, { recursive: true });
+  dropRamFiles();
   const image = labImage(idleMinutes);
   writeFileSync(files.image, image);
   try {
@@ -57,7 +59,7 @@ async function restoreSaved(saved: string, size: LabSize): Promise<void> {
   const token = randomBytes(16).toString("hex");
   writeFileSync(files.token, token, { mode: 0o600 });
   const virtiofsd = await startVirtiofsd();
-  const ram = `${ramFolder(size.memory)}/chv-lab-${process.pid}`;
+  const ram = ramFile(size.memory);
   try {
     copySparse(`${saved}.ram`, ram);
     const port = await freePort();
@@ -73,7 +75,7 @@ async function restoreSaved(saved: string, size: LabSize): Promise<void> {
       throw error;
     }
   } finally {
-    rmSync(ram, { force: true }); // QEMU has it open; it is gone with QEMU, however that ends
+    dropRamFiles(); // QEMU has it open; it is gone with QEMU, however that ends
   }
 }
 
@@ -114,8 +116,12 @@ async function isBusy(): Promise<boolean> {
   return status === 0;
 }
 
+/** How long a script may take to end whose client has gone. */
+const endingMs = 5000;
+
 /** Stops the lab unless someone else still uses it: then its last user, or its idleness, ends it. */
 export async function release(): Promise<void> {
-  if (state.readState() && (await isBusy())) say("left running: it is in use");
+  const free = async () => !state.readState() || !(await isBusy());
+  if (!(await state.waitFor(free, endingMs))) say("left running: it is in use");
   else await stop();
 }

@@ -4,6 +4,7 @@ import { closeSync, existsSync, openSync, readFileSync, rmSync, writeFileSync } 
 import { connect, createServer } from "node:net";
 import { kernelFile, labFolder } from "./paths.ts";
 import { Qmp } from "./qmp.ts";
+import { dropRamFiles } from "./ram.ts";
 import * as state from "./state.ts";
 
 export const say = (text: string) => console.error(`lab: ${text}`);
@@ -53,9 +54,10 @@ export function qemuArguments(options: QemuOptions): string[] {
 /** Processes that no state file knows yet. */
 export const unfinished = new Set<state.Process>();
 
-/** Kills what a start that is interrupted has begun. */
+/** Kills what a start that is interrupted has begun, and leaves nothing of it. */
 export function abandon(): void {
-  for (const { pid } of unfinished) process.kill(pid, "SIGKILL");
+  for (const begun of unfinished) if (state.isAlive(begun)) process.kill(begun.pid, "SIGKILL");
+  dropRamFiles();
 }
 
 /** Starts a process that outlives this one, with its output in a file. */
@@ -68,6 +70,8 @@ function daemon(command: string[], log: string): Bun.Subprocess {
   });
   closeSync(output);
   child.unref();
+  const begun = state.processOf(child.pid);
+  if (begun) unfinished.add(begun);
   return child;
 }
 
@@ -83,7 +87,6 @@ export async function startQemu(
     await state.waitFor(() => child.exitCode !== null || answers(files.qmp), 30_000);
     const process = state.processOf(child.pid);
     if (child.exitCode === null && process) {
-      unfinished.add(process);
       return { process, qmp: await Qmp.open(files.qmp) };
     }
     if (child.exitCode !== LOCK_TAKEN) {
@@ -121,7 +124,6 @@ export async function startVirtiofsd(): Promise<state.Process> {
   await state.waitFor(() => existsSync(files.virtiofs) || child.exitCode !== null, 10_000);
   const process = state.processOf(child.pid);
   if (!process) throw new Error(`virtiofsd: ${readFileSync(files.virtiofsdLog, "utf8").trim()}`);
-  unfinished.add(process);
   return process;
 }
 

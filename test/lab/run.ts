@@ -31,12 +31,12 @@ export const pathInside = (path: string) => (direct ? path : pathInLab(path));
 export function ensureLab(): void {
   if (direct || readState()) return;
   console.error("lab: /dev/kvm here does not run Linux; starting the lab");
-  labCommand("start");
   if (!started) process.on("exit", releaseLab);
-  started = true;
+  started = true; // also what is interrupted in its start is there to be stopped
+  labCommand("start");
 }
 
-/** Whether the lab was started here. */
+/** Whether a start of the lab was begun here. */
 let started = false;
 
 /** Stops the lab if it was started here and nobody else uses it. */

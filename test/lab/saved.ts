@@ -4,22 +4,17 @@
  */
 
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { kernelFile, labFolder } from "./paths.ts";
-import { files, freePort, qemuArguments, quit, say, startQemu, unfinished } from "./qemu.ts";
+import { files, freePort, qemuArguments, quit, say, startQemu } from "./qemu.ts";
 import type { Qmp } from "./qmp.ts";
+import { dropRamFiles, ramFile } from "./ram.ts";
 import * as state from "./state.ts";
 
 export interface LabSize {
   readonly cpus: number;
   /** As QEMU takes it: "6144M". */
   readonly memory: string;
-}
-
-/** Where the RAM of a running lab lies: memory if there is room, else the lab's folder. */
-export function ramFolder(memory: string): string {
-  const free = statfsSync("/dev/shm");
-  return free.bavail * free.bsize >= Number.parseInt(memory, 10) * 2 ** 20 ? "/dev/shm" : labFolder;
 }
 
 /** What a saved machine depends on; another key, and it is of no use. */
@@ -42,8 +37,7 @@ export async function savedLab(image: Buffer, size: LabSize): Promise<string> {
 async function bootAndSave(key: string, { cpus, memory }: LabSize): Promise<void> {
   say("first start: booting the lab to save it");
   forget();
-  const ram = `${ramFolder(memory)}/chv-lab-${key}.boot`;
-  rmSync(ram, { force: true });
+  const ram = ramFile(memory);
   const { process, qmp } = await startQemu({ cpus, memory, ram, port: await freePort() });
   try {
     const ready = () => readFileSync(files.console, "latin1").includes("lab-ready");
@@ -64,8 +58,7 @@ async function bootAndSave(key: string, { cpus, memory }: LabSize): Promise<void
     renameSync(`${labFolder}/saved-${key}.state.new`, `${labFolder}/saved-${key}.state`);
   } finally {
     await quit(process, qmp);
-    unfinished.delete(process);
-    rmSync(ram, { force: true });
+    dropRamFiles();
   }
 }
 
