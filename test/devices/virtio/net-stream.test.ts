@@ -23,7 +23,9 @@ const bytes = 300_000;
 const longest = 1514;
 const limitMs = 10_000;
 const [csum, tso4] = [1, 2]; // TUN_F_, linux/if_tun.h
-const TCP = 6;
+const [IPv4, TCP] = [0x0800, 6];
+/** In an ARP packet its second byte lies where IPv4 says which protocol it carries. */
+const hostMac = Uint8Array.of(2, TCP, 0, 0, 0, 1);
 const MRG_RXBUF = 2 ** 15;
 const offloads = 2 ** 0 + 2 ** 1 + 2 ** 7 + 2 ** 11; // CSUM, GUEST_CSUM, GUEST_TSO4, HOST_TSO4
 
@@ -69,7 +71,10 @@ class Guest {
 function exchange(features: number, guestOffload: number) {
   const rig = new NetRig({ queueSize: 256, features });
   const guest = new Guest(guestOffload);
-  rig.namespace.run(() => setIpv4(rig.tap, Uint8Array.from(hostAddress!), mask));
+  rig.namespace.run(() => {
+    setMac(rig.tap, hostMac);
+    setIpv4(rig.tap, Uint8Array.from(hostAddress!), mask);
+  });
   const listener = rig.namespace.run(() => listen(hostAddress!, port));
   const [up, down] = [pattern(bytes), pattern(bytes, 77)];
   const inGuest = new Talk(
@@ -79,7 +84,7 @@ function exchange(features: number, guestOffload: number) {
   const onHost: Talk[] = [];
   const seen = { toGuest: 0, toHost: 0, allSummed: true };
   const look = (header: Uint8Array, frame: Uint8Array) => {
-    if (frame[23] !== TCP) return;
+    if (frame[12]! * 256 + frame[13]! !== IPv4 || frame[23] !== TCP) return;
     const left = header[0] !== 0 || header[1] !== 0;
     if (left || !packetOf(frame).checksumIntact) seen.allSummed = false;
   };
