@@ -13,15 +13,16 @@ export const guestOffloads = bit(F.GUEST_CSUM) | bit(F.GUEST_ECN) | segmented;
 
 const ethernetMtu = 1500;
 
-/** TUN_F_ bits; none without checksums, which all others need. */
+/** TUN_F_ bits; none without checksums, which all others need, and no ECN without TCP's segments, which it is of. */
 export function tapOffloads(bits: number): number {
   const has = (feature: number, flag: number) => ((bits & bit(feature)) !== 0 ? flag : 0);
   if ((bits & bit(F.GUEST_CSUM)) === 0) return 0;
+  const tcp = (bits & (bit(F.GUEST_TSO4) | bit(F.GUEST_TSO6))) !== 0;
   return (
     TUN_F_CSUM |
     has(F.GUEST_TSO4, TUN_F_TSO4) |
     has(F.GUEST_TSO6, TUN_F_TSO6) |
-    has(F.GUEST_ECN, TUN_F_TSO_ECN) |
+    (tcp ? has(F.GUEST_ECN, TUN_F_TSO_ECN) : 0) |
     has(F.GUEST_UFO, TUN_F_UFO)
   );
 }

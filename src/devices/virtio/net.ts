@@ -146,6 +146,7 @@ export class NetBackend implements Backend, ControlTarget, PairParts {
     }
     if (!this.setOffloads(shared.offloads)) {
       this.host.warn("the tap takes no offloads; the guest receives without them");
+      this.setOffloads(0); // nor those of a driver before
     }
     for (let index = 0; index < shared.inUse && !resumed; index++) {
       if (there(index)) discardFrames(spec.taps[index]!, calls.readFrame);

@@ -271,9 +271,12 @@ describe("offloads of what the guest receives", () => {
     [GUEST_CSUM! + UFO!, tun.csum + tun.ufo],
     [all, 31],
     [TSO4! + UFO!, 0], // without checksums there is nothing else (virtio 1.2 section 5.1.3.1)
+    [GUEST_CSUM! + ECN!, tun.csum], // ECN is of segments of TCP, and a tap refuses it alone
+    [GUEST_CSUM! + UFO! + ECN!, tun.csum + tun.ufo],
   ])("%d are what the tap is told, when the driver accepts them", (bits, flags) => {
     open({ features: CTRL_VQ! + bits });
     expect(rig.told).toEqual([`offload ${flags}`]);
+    expect(rig.worker.warnings).toEqual([]);
   });
 
   test("are switched by command, within what the driver accepted", () => {
@@ -310,6 +313,14 @@ describe("offloads of what the guest receives", () => {
     expect(rig.worker.warnings).toEqual([
       "the tap takes no offloads; the guest receives without them",
     ]);
+  });
+
+  test("that the kernel refuses leave none of an earlier driver", () => {
+    const told: number[] = [];
+    const setOffload = (_fd: number, flags: number) => (told.push(flags), flags === 0 ? 0 : -22);
+    open({ features, calls: { setOffload } });
+
+    expect(told).toEqual([31, 0]);
   });
 });
 
