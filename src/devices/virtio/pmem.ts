@@ -6,6 +6,9 @@
  * Requests that are there together share one sync; those that come while one runs wait in their ring for the next, for
  * it may not cover what the guest wrote before them.
  */
+import { armTimerfd, createTimerfd, Epoll } from "../../ffi/epoll.ts";
+import { drainEventfd } from "../../ffi/eventfd.ts";
+import { close } from "../../ffi/file.ts";
 import { IoUring } from "../../ffi/io-uring.ts";
 import { Errno, errnoName, SystemError } from "../../ffi/libc.ts";
 import type { Chores } from "../chores/chores.ts";
@@ -21,7 +24,8 @@ import {
 } from "./pmem-config.ts";
 import type { Virtqueue } from "./queue.ts";
 
-const epollIn = 1;
+/** Most requests of a turn: those that need no sync are answered at once, and there is no end to them. */
+const turnRequests = 256;
 const answerBytes = VirtioPmemResp.size;
 const [flushOps, errors] = [0, 1];
 /** Requests that were taken and not answered; 1 while a sync runs, while it is to stand still, when it has warned. */
@@ -40,6 +44,8 @@ export class PmemBackend implements Backend {
   private readonly ring: SyncRing | undefined;
   private readonly chores: Chores | undefined;
   private readonly choreEnded = (_tag: number, error: number) => this.ended(error);
+  /** Goes off when it is time to go on. */
+  private readonly timer = createTimerfd();
 
   constructor(
     readonly spec: PmemSpec,
@@ -47,6 +53,10 @@ export class PmemBackend implements Backend {
     readonly counters: Float64Array = new Float64Array(PmemCounters.length),
     openRing: () => SyncRing | SystemError = () => IoUring.open(1),
   ) {
+    host.watch(this.timer, Epoll.in, () => {
+      drainEventfd(this.timer);
+      this.work();
+    });
     if (spec.discard) return;
     const ring = spec.uring ? openRing() : undefined;
     if (ring instanceof SystemError) {
@@ -55,7 +65,7 @@ export class PmemBackend implements Backend {
       this.ring = ring;
     }
     if (!this.ring) this.chores = host.chores();
-    host.watch(this.wayFd, epollIn, () => this.turn());
+    host.watch(this.wayFd, Epoll.in, () => this.turn());
   }
 
   start(queues: readonly (Virtqueue | undefined)[]): void {
@@ -70,6 +80,7 @@ export class PmemBackend implements Backend {
 
   stop(quiet: () => void): boolean {
     this.state[stopping] = 1;
+    armTimerfd(this.timer, 0);
     if (this.state[syncing] === 1) {
       this.quiet.push(quiet);
       return false;
@@ -81,6 +92,8 @@ export class PmemBackend implements Backend {
   close(): void {
     if (this.wayFd >= 0) this.host.unwatch(this.wayFd);
     this.ring?.close();
+    this.host.unwatch(this.timer);
+    close(this.timer);
   }
 
   private get wayFd(): number {
@@ -93,7 +106,11 @@ export class PmemBackend implements Backend {
     if (!queue || this.state[syncing] === 1 || this.state[stopping] === 1) return;
     try {
       queue.pauseKicks();
-      while (this.state[count]! < pmemQueueSize) {
+      for (let requests = 0; this.state[count]! < pmemQueueSize; requests++) {
+        if (requests === turnRequests) {
+          armTimerfd(this.timer, 1); // a moment that has passed: after what else is ready
+          break;
+        }
         const head = queue.next();
         if (head >= 0) this.take(queue, head);
         else if (queue.armKick()) break;

@@ -71,7 +71,6 @@ type Way = "ring" | "chores";
 class Pmem {
   readonly ram = new FakeRam([{ start: 0, length: 0x4_0000 }]);
   readonly worker = new TestWorker();
-  readonly counters = new Float64Array(PmemCounters.length);
   readonly syncs = new HeldSyncs();
   readonly spec: PmemSpec;
   readonly backend: PmemBackend;
@@ -82,6 +81,7 @@ class Pmem {
     readonly way: Way = "ring",
     spec: Partial<PmemSpec> = {},
     readonly size = 128,
+    readonly counters = new Float64Array(PmemCounters.length),
   ) {
     const place = { start: 2 ** 32, size: 2 ** 21, hostAddress: 0 };
     this.spec = { fd: 77, ...place, discard: false, uring: way === "ring", ...spec };
@@ -261,6 +261,33 @@ test("a request that nobody knows is refused; one without room for an answer com
   expect(pmem.driver.collect().map(({ written }) => written)).toEqual([4, 4, 0, 4]);
   expect(pmem.syncs.asked).toEqual([]);
   expect(pmem.counted()).toEqual([0, 4]);
+});
+
+test("a driver that asks on and on has its turn over, and another; a reset ends it", () => {
+  let asking = true;
+  const counters = new Proxy(new Float64Array(PmemCounters.length), {
+    set(target, place, value) {
+      target[Number(place)] = value; // a request is refused, and the next is there already
+      if (asking && value < 10_000) pmem.driver.publish(0);
+      return true;
+    },
+  });
+  using pmem = new Pmem("ring", {}, 128, counters);
+  pmem.offer(0, 1);
+
+  pmem.kick();
+  expect(pmem.counters[1]).toBe(256);
+  pmem.worker.pump(1000);
+  expect(pmem.counters[1]).toBe(512);
+  asking = false;
+  pmem.worker.settle();
+  expect(pmem.counters[1]).toBe(513);
+
+  asking = true;
+  pmem.driver.publish(0);
+  pmem.kick();
+  expect(pmem.backend.stop(() => {})).toBe(true);
+  expect(pmem.worker.pump()).toBe(0);
 });
 
 test("request and answer may be cut into single bytes", () => {
