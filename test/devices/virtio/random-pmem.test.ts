@@ -1,0 +1,6 @@
+import { test } from "bun:test";
+import { tryRandomPmem } from "./random-pmem.ts";
+
+test("random requests for persistent memory are flushed and answered as the specification says", () => {
+  tryRandomPmem(2_000);
+}, 600_000);
