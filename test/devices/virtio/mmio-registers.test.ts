@@ -201,6 +201,12 @@ test("registers to read are not written, registers to write read 0", () => {
     write(offset, 0x55);
     expect(read(offset)).toBe(before);
   }
+  write(R.select, 1); // a queue that takes addresses: they are not taken for one
+  for (const offset of [R.magic, R.most, R.isr, R.shmLen]) write(offset, 0x55);
+  const { descLow, descHigh, driverLow, driverHigh, deviceLow, deviceHigh } =
+    disk.device.transport.state.queues.get(1);
+  const addresses = [descLow, descHigh, driverLow, driverHigh, deviceLow, deviceHigh];
+  expect(addresses).toEqual([0, 0, 0, 0, 0, 0]);
   for (const offset of [R.featuresSel, R.driverFeatures, R.select, R.size, R.notify, R.ack]) {
     expect(read(offset)).toBe(0);
   }

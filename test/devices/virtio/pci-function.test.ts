@@ -159,6 +159,36 @@ test("who stays when the other leaves is kicked, by exits until its next write t
   expect([net.kicks, net.exits, disk.kicks]).toEqual([[2], [1], [0, 0]]);
 });
 
+test("where another took the place of its ioeventfds, it has them anew when it comes back", () => {
+  move(2, 0xd000_0000);
+  decode(2, false);
+  move(3, 0xd000_0000);
+  move(3, 0xd200_0000);
+  rig.kickCalls.length = 0;
+
+  decode(2, true);
+
+  expect(rig.kickCalls).toEqual(["+2.0@d0003000", "+2.1@d0003004"]);
+  kick(0xd000_0000);
+  expect([disk.kicks, disk.exits]).toEqual([
+    [1, 0],
+    [0, 0],
+  ]);
+});
+
+test("a neighbour leaves the ioeventfds of one that does not answer where they are", () => {
+  move(2, 0xd001_0000);
+  decode(2, false);
+  rig.kickCalls.length = 0;
+
+  move(3, 0xd000_0000); // ends where the other begins
+  move(3, 0xd002_0000);
+  decode(2, true);
+
+  expect(rig.kickCalls.filter((call) => call.includes("2."))).toEqual([]);
+  expect(kicksOf(2)).toEqual([0xd001_3000, 0xd001_3004]);
+});
+
 test("over MMCONFIG a BAR is not served", () => {
   move(2, 0xe800_0000);
   expect(rig.configRead(3, 0, 4)).toBe(0x1041_1af4);

@@ -148,6 +148,18 @@ test("read-only registers stay as they are", () => {
     write(offset, size, 0x55);
     expect(read(offset, size)).toBe(before);
   }
+  const addresses = [C.desc, C.avail, C.used].flatMap((at) => [read(at, 4), read(at + 4, 4)]);
+  expect(addresses).toEqual([0, 0, 0, 0, 0, 0]); // nor did it go elsewhere
+});
+
+test("a queue is made smaller by its size register, of the powers of two", () => {
+  write(C.select, 2, 1);
+  write(C.size, 2, 16);
+  write(C.size, 2, 24);
+  write(C.size, 2, 128);
+  expect(read(C.size, 2)).toBe(16);
+  write(C.select, 2, 0);
+  expect(read(C.size, 2)).toBe(256);
 });
 
 test("device configuration is read in any width; what may be written is", () => {

@@ -105,7 +105,10 @@ export class Rig {
           kicks[index]!++;
           exits[index]!++;
         },
-        signal: (vector) => sink.signal(vector),
+        signal: (vector) => {
+          if (vector >= vectors) throw new RangeError(`test: vector ${vector} has no eventfd`);
+          sink.signal(vector);
+        },
         setPin: (level) => this.shared.set(slot, level),
         moved: () => Atomics.add(this.generation, 0, 1),
       },
