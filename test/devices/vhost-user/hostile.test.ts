@@ -27,6 +27,9 @@ test.each<[string, number, Uint8Array, object]>([
   ["a size of 2^32 - 1", Message.SET_FEATURES, nothing, { size: 0xffff_ffff }],
   ["a size just too large", Message.SET_FEATURES, nothing, { size: 1025 }],
   ["a payload where there is none", Message.GET_FEATURES, number(0), {}],
+  ["an owner with a payload", Message.SET_OWNER, number(0), {}],
+  ["one that goes, with a payload", Message.RESET_OWNER, number(0), {}],
+  ["a reset with a payload", Message.RESET_DEVICE, number(0), {}],
   ["a payload that is too short", Message.SET_FEATURES, Uint8Array.of(1, 2, 3, 4), {}],
   ["one that is too long", Message.SET_FEATURES, numbers(1, 2), {}],
   ["a log", 6, numbers(0, 0), {}], // SET_LOG_BASE, which was not offered

@@ -231,6 +231,21 @@ describe("a back end's successor", () => {
     expect(queue.driver.usedIndex).toBe(6);
   });
 
+  test("that comes while queues run is theirs from then on, and they go on", () => {
+    const { rig, front, backend } = open();
+    const ram = keep(new SharedRam(MiB, 0, user));
+    front.tell(Message.SET_MEM_TABLE, table(ram.row), [ram.fd]);
+    const queue = keep(new TestQueue(front, ram, 1)).start();
+    const area = getArea(front);
+
+    expect(front.tell(Message.SET_INFLIGHT_FD, area.payload, [area.fd])).toBe(0);
+    queue.offer();
+    rig.until(() => (backend.taken[1]!.length === 1 ? true : undefined));
+    backend.finish(1);
+
+    expect(queue.driver.usedIndex).toBe(1);
+  });
+
   test.each([
     ["of no queues", shape(4096, 0, 0, entries)],
     ["of queues without entries", shape(4096, 0, 1, 0)],

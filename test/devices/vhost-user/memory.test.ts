@@ -1,5 +1,6 @@
 /** The front end's memory: what its table may say, and that it changes under a running device. */
 import { afterEach, describe, expect, test } from "bun:test";
+import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { signalEventfd } from "../../../src/ffi/eventfd.ts";
 import { DiskRig, diskFeatures, offerRequest, statusOf } from "./disk.ts";
 import { type FrontEnd, Message, numbers, Rig, SharedRam, state, table } from "./front-end.ts";
@@ -16,7 +17,18 @@ const keep = <T extends Disposable>(one: T): T => {
   cleanups.push(one);
   return one;
 };
+const openFds = () => readdirSync("/proc/self/fd").length;
 const pattern = (length: number) => Uint8Array.from({ length }, (_, i) => (i * 7 + 3) & 0xff);
+
+/** Ranges of the address space, so long or with a page or two behind it, that were taken and given no memory. */
+function reservations(bytes: number): number {
+  const lines = readFileSync("/proc/self/maps", "latin1").split("\n");
+  const lengths = lines.flatMap((line) => {
+    const [start, end] = line.split(/[- ]/).map((word) => Number.parseInt(word, 16));
+    return line.includes("---p 00000000 00:00 0") ? [end! - start!] : [];
+  });
+  return lengths.filter((length) => length >= bytes && length <= bytes + 8192).length;
+}
 
 function frontEnd(): FrontEnd {
   return keep(new Rig(model, (host) => keep(new Holding(host))))
@@ -58,6 +70,26 @@ describe("a table", () => {
 
     expect(front.tell(Message.SET_MEM_TABLE, table(...rows), fds)).not.toBe(0);
     expect(front.tell(Message.SET_MEM_TABLE, table(ram.row), [ram.fd])).toBe(0);
+  });
+
+  test("of a file that may not be written is refused, and nothing of it is left", () => {
+    const front = frontEnd();
+    const ram = keep(new SharedRam(size, 0, user));
+    const odd = keep(new SharedRam(37 * 4096, MiB, 2 * user)); // a length that nothing else has
+    const readOnly = openSync(`/proc/self/fd/${odd.fd}`, "r");
+    front.tell(Message.SET_OWNER); // it is connected
+    const before = openFds();
+    const both = table(ram.row, odd.row);
+
+    expect(front.tell(Message.SET_MEM_TABLE, both, [ram.fd, readOnly])).not.toBe(0);
+    expect(front.tell(Message.ADD_MEM_REG, numbers(0, ...odd.row), [readOnly])).not.toBe(0);
+
+    expect(openFds()).toBe(before);
+    expect(reservations(37 * 4096)).toBe(0);
+    const mapped = readFileSync("/proc/self/maps", "latin1").match(/memfd:test-ram/g)!.length;
+    expect(mapped).toBe(2); // the test's own
+    expect(front.tell(Message.SET_MEM_TABLE, both, [ram.fd, odd.fd])).toBe(0);
+    closeSync(readOnly);
   });
 
   test("may have 8 regions of one file", () => {
@@ -126,6 +158,21 @@ describe("single regions", () => {
     expect(front.tell(Message.REM_MEM_REG, single(row))).not.toBe(0); // it is gone
   });
 
+  test("are closed when they go, and not before", () => {
+    const front = frontEnd();
+    const ram = keep(new SharedRam(3 * 4096, 0, user));
+    const row = (i: number) => single([i * MiB, 4096, user + i * MiB, i * 4096]);
+    front.tell(Message.SET_OWNER); // it is connected
+    const before = openFds();
+    const counts = [0, 1, 2].map((i) => {
+      front.tell(Message.ADD_MEM_REG, row(i), [ram.fd]);
+      return openFds() - before;
+    });
+    front.tell(Message.REM_MEM_REG, row(1));
+
+    expect([...counts, openFds() - before]).toEqual([1, 2, 3, 2]);
+  });
+
   test("one without a descriptor ends the connection", () => {
     expect(frontEnd().endsAfter(Message.ADD_MEM_REG, single([0, 4096, user, 0]))).toBe(true);
   });
@@ -153,6 +200,24 @@ describe("a running device", () => {
 
     expect(statusOf(low)).toBe(0);
     expect(rig.content(3 * 512, 1024)).toEqual(data);
+  });
+
+  test("finds rings at the start of a region, next to one that lies elsewhere in the guest", () => {
+    const rig = keep(new DiskRig());
+    const [low, high] = [
+      keep(new SharedRam(MiB, 0, user)),
+      keep(new SharedRam(MiB, 16 * MiB, user + MiB)),
+    ];
+    const front = rig.connect().begin(diskFeatures);
+    front.tell(Message.SET_MEM_TABLE, table(low.row, high.row), [low.fd, high.fd]);
+    const queue = keep(new TestQueue(front, high, 0, 16, 0)).start();
+    high.bytes(16 * MiB + 0x9000, 512).set(pattern(512));
+
+    offerRequest(queue, high, OUT, 2, 16 * MiB + 0x9000, 512);
+    signalEventfd(queue.kick);
+    rig.until(() => (queue.driver.usedIndex === 1 ? true : undefined));
+
+    expect(rig.content(2 * 512, 512)).toEqual(pattern(512));
   });
 
   test("goes on when its memory is replaced, at other addresses", () => {

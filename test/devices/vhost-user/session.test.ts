@@ -280,8 +280,8 @@ function configPayload(offset: number, bytes: readonly number[], flags = 0): Uin
 describe("configuration space", () => {
   const read = (offset: number, length: number) => {
     const front = open().rig.connect();
-    const zeroes = new Array<number>(length).fill(0);
-    const { payload } = front.ask(Message.GET_CONFIG, configPayload(offset, zeroes));
+    const asked = new Array<number>(length).fill(0xee); // what is there before means nothing
+    const { payload } = front.ask(Message.GET_CONFIG, configPayload(offset, asked));
     return [...new Uint8Array(payload.buffer)].slice(12);
   };
 
