@@ -3,7 +3,15 @@ import { BadMessage, Refusal } from "./errors.ts";
 import { InflightArea } from "./inflight.ts";
 import { memoryHandlers } from "./memory-handlers.ts";
 import { maxRegions } from "./memory-table.ts";
-import { bytesOf, type Handler, type Handlers, number, numberOf, payloadOf } from "./payload.ts";
+import {
+  bytesOf,
+  type Handler,
+  type Handlers,
+  number,
+  numberOf,
+  payloadOf,
+  type Session,
+} from "./payload.ts";
 import {
   ConfigSpace,
   Inflight,
@@ -13,7 +21,6 @@ import {
   Request,
 } from "./protocol.ts";
 import { ringHandlers } from "./ring-handlers.ts";
-import type { Session } from "./session.ts";
 
 /** Payloads of 20 bytes are the same without the padding at their end. */
 const inflightBytes = 20;

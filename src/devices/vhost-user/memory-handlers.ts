@@ -1,9 +1,8 @@
 /** The messages about the front end's memory. A change waits until no request is in flight. */
 import { BadMessage } from "./errors.ts";
 import { MemoryTable, type Region } from "./memory-table.ts";
-import { type Done, type Handlers, payloadOf } from "./payload.ts";
+import { type Done, type Handlers, payloadOf, type Session } from "./payload.ts";
 import { Memory, MemoryRegion, maxTableRegions, Request, SingleMemoryRegion } from "./protocol.ts";
-import type { Session } from "./session.ts";
 
 export const memoryHandlers: Handlers = {
   [Request.SET_MEM_TABLE]: (session, done) => {

@@ -1,7 +1,23 @@
 /** Payloads of messages, and what a message's handler is. */
+import type { BackendChannel } from "./backend-channel.ts";
+import type { Channel } from "./channel.ts";
+import type { VhostUserDevice } from "./device.ts";
 import { BadMessage } from "./errors.ts";
 import { U64 } from "./protocol.ts";
-import type { Session } from "./session.ts";
+import type { Ring } from "./ring.ts";
+
+/** What a handler may use of a front end's session. */
+export interface Session {
+  readonly channel: Channel;
+  readonly backendChannel: BackendChannel;
+  readonly device: VhostUserDevice;
+  /** VHOST_USER_PROTOCOL_F_… bits that the front end chose. */
+  protocolFeatures: bigint;
+  hasProtocol(bit: number): boolean;
+  /** Goes on when all rings rest, or one of them; a session that has ended does not. */
+  halt(then: () => void): void;
+  rest(ring: Ring, then: () => void): void;
+}
 
 /** What is sent back: bytes, and descriptors, which `sent` may close. */
 export interface Answer {

@@ -3,7 +3,7 @@ import { isEventfd } from "../../ffi/eventfd.ts";
 import { setNonBlocking } from "../../ffi/file.ts";
 import { maxQueueSize } from "../virtio/registers.ts";
 import { BadMessage, Refusal } from "./errors.ts";
-import { bytesOf, type Handlers, numberOf, payloadOf } from "./payload.ts";
+import { bytesOf, type Handlers, numberOf, payloadOf, type Session } from "./payload.ts";
 import {
   Request,
   VringAddr,
@@ -13,7 +13,6 @@ import {
   vringNoFd,
 } from "./protocol.ts";
 import { type Ring, RingFd } from "./ring.ts";
-import type { Session } from "./session.ts";
 
 export const ringHandlers: Handlers = {
   [Request.SET_VRING_NUM]: (session, done) => {

@@ -3,11 +3,11 @@ import { Epoll } from "../../ffi/epoll.ts";
 import { close } from "../../ffi/file.ts";
 import { acceptUnix } from "../../ffi/unix-socket.ts";
 import type { VhostUserDevice } from "./device.ts";
-import { Session } from "./session.ts";
+import { FrontEndSession } from "./session.ts";
 
 export class VhostUserServer {
   /** The front end that there is, if there is one. */
-  private readonly sessions: Session[] = [];
+  private readonly sessions: FrontEndSession[] = [];
 
   /** The socket stays the caller's. */
   constructor(
@@ -39,7 +39,7 @@ export class VhostUserServer {
     if (fd < 0) return;
     this.device.home.unwatch(this.listenFd);
     try {
-      this.sessions.push(new Session(fd, this.device, () => this.over()));
+      this.sessions.push(new FrontEndSession(fd, this.device, () => this.over()));
     } catch (error) {
       close(fd);
       throw error;

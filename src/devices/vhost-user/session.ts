@@ -10,18 +10,17 @@ import { Channel } from "./channel.ts";
 import type { VhostUserDevice } from "./device.ts";
 import { BadMessage, Refusal } from "./errors.ts";
 import { handlers } from "./handlers.ts";
-import { type Answer, type Handler, number } from "./payload.ts";
+import { type Answer, type Handler, number, type Session } from "./payload.ts";
 import { needReplyFlag, ProtocolFeature } from "./protocol.ts";
 import type { Ring } from "./ring.ts";
 
 /** Flags of a session. */
 const [ended, waiting] = [0, 1];
 
-export class Session {
+export class FrontEndSession implements Session {
   readonly channel: Channel;
   readonly backendChannel = new BackendChannel();
   private readonly flags = new Uint8Array(2);
-  /** VHOST_USER_PROTOCOL_F_… bits that the front end chose. */
   private readonly chosen = new BigUint64Array(1);
 
   /** The session takes over the socket; `over` is called when the device has no front end any more. */
@@ -46,7 +45,6 @@ export class Session {
     return ((this.protocolFeatures >> BigInt(bit)) & 1n) === 1n;
   }
 
-  /** Goes on when all rings rest, or one of them; a session that has ended does not. */
   halt(then: () => void): void {
     this.device.halt(() => this.attempt(then));
   }

@@ -1,8 +1,8 @@
 /** The far ends of one machine's character devices, as the main thread keeps them. */
 import { ByteRing } from "../../bus/byte-ring.ts";
 import type { Owned } from "../owned.ts";
-import type { ConsoleSpec, FarEndSpec, SerialSpec } from "../spec.ts";
 import { type FarEndConfig, type OpenConsole, openConsole } from "./open.ts";
+import type { ConsoleSpec, FarEndSpec, SerialSpec } from "./spec.ts";
 import { createTyped } from "./typed.ts";
 
 const serialOutputBytes = 64 * 1024;

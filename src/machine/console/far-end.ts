@@ -2,10 +2,10 @@
 import type { CharacterDevice, FarEnd } from "../../bus/character.ts";
 import type { EventRing } from "../../bus/event-ring.ts";
 import { systemClock } from "../../ffi/clock.ts";
-import type { ConsoleSpec, FarEndSpec } from "../spec.ts";
 import type { Waiter } from "./input.ts";
 import { ConsolePort } from "./port.ts";
 import { RecentOutput } from "./rings.ts";
+import type { ConsoleSpec, FarEndSpec } from "./spec.ts";
 
 /** Of a console's output the last is kept for those who ask what the guest said. */
 export function openFarEnd(

@@ -3,7 +3,7 @@
  * worker keeps its bytes until others come over them, taken or not.
  */
 import { ByteRing } from "../../bus/byte-ring.ts";
-import type { ConsoleSpec } from "../spec.ts";
+import type { ConsoleSpec } from "./spec.ts";
 
 /** So that an event with all of it stays far below what a pipe takes at once (PIPE_BUF, 4096 bytes). */
 const linesMax = 20;

@@ -4,7 +4,7 @@
  * faster than anybody looked is counted as lost.
  */
 import { ByteRing } from "../../bus/byte-ring.ts";
-import type { ConsoleSpec } from "../spec.ts";
+import type { ConsoleSpec } from "./spec.ts";
 
 const keptBytes = 2 ** 20;
 /** A longer line is looked at in pieces. */

@@ -11,8 +11,8 @@ import { SystemError } from "../../ffi/libc.ts";
 import { isTerminal, openPty, ownNonBlocking, rawMode, windowSize } from "../../ffi/terminal.ts";
 import { isStaleSocket, listenUnix, socketPathMax } from "../../ffi/unix-socket.ts";
 import type { VmConfig } from "../config/vm.ts";
-import type { FarEndSpec } from "../spec.ts";
 import { storeSize } from "./size.ts";
+import type { FarEndSpec } from "./spec.ts";
 
 const [stdin, stdout] = [0, 1];
 

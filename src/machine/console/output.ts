@@ -12,9 +12,9 @@ import { writeSome } from "../../ffi/file.ts";
 import { Errno, errnoName, SystemError } from "../../ffi/libc.ts";
 import { pollEvents } from "../../ffi/poll.ts";
 import { sendSome } from "../../ffi/unix-socket.ts";
-import type { FarEndSpec } from "../spec.ts";
 import { Backlog } from "./backlog.ts";
 import type { Waiter } from "./input.ts";
+import type { FarEndSpec } from "./spec.ts";
 
 const backlogBytes = 1024 * 1024;
 /** A client that takes nothing for this long loses its attachment. */

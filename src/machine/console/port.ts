@@ -13,10 +13,10 @@ import { close, duplicate } from "../../ffi/file.ts";
 import { SystemError } from "../../ffi/libc.ts";
 import { pollEvents } from "../../ffi/poll.ts";
 import { acceptUnix } from "../../ffi/unix-socket.ts";
-import type { FarEndSpec } from "../spec.ts";
 import { InputPump, type Waiter } from "./input.ts";
 import { OutputPump } from "./output.ts";
 import { loadSize } from "./size.ts";
+import type { FarEndSpec } from "./spec.ts";
 import { TypedInput } from "./typed.ts";
 
 const pollDetachedMs = 100;

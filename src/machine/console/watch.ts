@@ -2,8 +2,9 @@
  * Looks at the consoles of a machine from the main thread, as long as it lives: keeps what they say for the API, and
  * notices a login prompt. How often it looks follows how much they say.
  */
-import type { ConsoleSpec } from "../spec.ts";
+
 import { ConsoleLog } from "./log.ts";
+import type { ConsoleSpec } from "./spec.ts";
 
 const busyMs = 10;
 const idleMs = 100;

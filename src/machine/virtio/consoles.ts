@@ -9,7 +9,7 @@ import { DeviceType, Feature } from "../../devices/virtio/registers.ts";
 import type { VmConfig } from "../config/vm.ts";
 import type { Consoles } from "../console/consoles.ts";
 import { loadSize } from "../console/size.ts";
-import type { ConsoleSpec, FarEndSpec } from "../spec.ts";
+import type { ConsoleSpec, FarEndSpec } from "../console/spec.ts";
 import type { VirtioDevice } from "./spec.ts";
 
 /** The console, hvc0; none when it is off. Throws ConfigError. */

@@ -11,14 +11,7 @@ import { Gsi, MemoryMap } from "../memory-map.ts";
 import type { Owned } from "../owned.ts";
 import type { MachineSpec } from "../spec.ts";
 import { buildTransport } from "./registers.ts";
-import { type PluggedVirtio, type VirtioDevice, type WiredVirtio, wire } from "./spec.ts";
-
-/** A device on virtio-mmio. */
-export interface VirtioMmioSpec extends WiredVirtio {
-  /** Guest-physical address of its page. */
-  readonly address: number;
-  readonly gsi: number;
-}
+import { type PluggedVirtio, type VirtioDevice, type VirtioMmioSpec, wire } from "./spec.ts";
 
 /** A device that is plugged into a page. */
 export interface VirtioMmioPage extends PluggedVirtio {

@@ -13,13 +13,10 @@ import { DeviceType, Feature, maxQueueSize } from "../../devices/virtio/register
 import { ConfigError } from "../../exit-codes.ts";
 import { SystemError } from "../../ffi/libc.ts";
 import { openVhostNet, vhostFeatures } from "../../ffi/vhost.ts";
-import type { VmConfig } from "../config/vm.ts";
 import type { Owned } from "../owned.ts";
 import { limitsOf } from "./limits.ts";
 import type { VirtioDevice } from "./spec.ts";
-import { openTaps } from "./taps.ts";
-
-export type NetConfig = NonNullable<VmConfig["net"]>[number];
+import { type NetConfig, openTaps } from "./taps.ts";
 
 /** Opens an interface; what it opened is `owned`. Throws ConfigError naming the option. */
 export function openNet(config: NetConfig, index: number, owned: Owned): VirtioDevice {

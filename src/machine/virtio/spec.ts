@@ -11,9 +11,9 @@ import type { PmemSpec } from "../../devices/virtio/pmem-config.ts";
 import type { VirtioIdentity, VirtioTransport } from "../../devices/virtio/transport.ts";
 import { ConfigError } from "../../exit-codes.ts";
 import { createEventfd } from "../../ffi/eventfd.ts";
+import type { ConsoleSpec, FarEndSpec } from "../console/spec.ts";
 import { Gsi } from "../memory-map.ts";
 import type { Owned } from "../owned.ts";
-import type { ConsoleSpec, FarEndSpec } from "../spec.ts";
 
 /** What moves the data, by device type. */
 export type BackendSpec =
@@ -115,6 +115,13 @@ export interface PluggedVirtio {
   readonly config: Uint8Array;
   /** What is counted, in shared memory: `counterCount` for each share (see counters.ts). */
   readonly counters: Float64Array;
+}
+
+/** A device on virtio-mmio. */
+export interface VirtioMmioSpec extends WiredVirtio {
+  /** Guest-physical address of its page. */
+  readonly address: number;
+  readonly gsi: number;
 }
 
 /** A device on PCI. */

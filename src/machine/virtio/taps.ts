@@ -6,9 +6,10 @@ import { headerBytes } from "../../devices/virtio/net-config.ts";
 import { bringUp, isUp, macOf, mtuOf, setIpv4, setMac, setMtu } from "../../ffi/interface.ts";
 import { SystemError } from "../../ffi/libc.ts";
 import { attachTap, openTun, setVirtioHeader, takeTap, tapQueue } from "../../ffi/tap.ts";
+import type { VmConfig } from "../config/vm.ts";
 import type { Owned } from "../owned.ts";
-import type { NetConfig } from "./nets.ts";
 
+export type NetConfig = NonNullable<VmConfig["net"]>[number];
 type Fail = (why: string) => Error;
 
 /** The first free of vmtap0, vmtap1, … */

@@ -9,7 +9,7 @@ import {
 import { GuestWindows } from "../../../src/devices/virtio/guest-windows.ts";
 import { Virtqueue } from "../../../src/devices/virtio/queue.ts";
 import { ConsolePort } from "../../../src/machine/console/port.ts";
-import type { FarEndSpec } from "../../../src/machine/spec.ts";
+import type { FarEndSpec } from "../../../src/machine/console/spec.ts";
 import { TestClock } from "../../machine/console/far-end.ts";
 import { type Buffer, Driver } from "./driver.ts";
 import { FakeRam } from "./fake-ram.ts";

@@ -7,7 +7,7 @@ import { close, Open, open, readSome, writeAll } from "../../../src/ffi/file.ts"
 import { check, libc } from "../../../src/ffi/libc.ts";
 import { ConsolePort } from "../../../src/machine/console/port.ts";
 import { RingInput, RingOutput } from "../../../src/machine/console/rings.ts";
-import type { FarEndSpec } from "../../../src/machine/spec.ts";
+import type { FarEndSpec } from "../../../src/machine/console/spec.ts";
 import { Watcher } from "../../../src/machine/watcher.ts";
 
 const ringBytes = 4096;

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { ByteRing } from "../../../src/bus/byte-ring.ts";
 import { lastLines } from "../../../src/machine/console/last-lines.ts";
-import type { ConsoleSpec } from "../../../src/machine/spec.ts";
+import type { ConsoleSpec } from "../../../src/machine/console/spec.ts";
 
 /** A console whose guest has written `text`, all of it taken but for the last `waiting` bytes. */
 function written(name: string, text: string | Uint8Array, waiting = 0): ConsoleSpec {
