@@ -47,6 +47,21 @@ export function runIoThread(spec: MachineSpec, index: number): void {
   }
 }
 
+/**
+ * Stands still until asked to run (true) or to leave (false). `rest` takes every wake-up that comes meanwhile, that of
+ * a new request among them; `sleep` ends with the next one.
+ */
+export function park(control: ThreadControl, rest: () => void, sleep: () => void): boolean {
+  for (;;) {
+    const asked = control.asked;
+    if (asked !== Ask.park) return asked === Ask.run;
+    rest();
+    if (control.asked !== Ask.park) continue;
+    control.say(ThreadState.parked);
+    sleep();
+  }
+}
+
 class IoThread {
   readonly #wakeFd: number;
   readonly #epoll = new EpollSet();
@@ -82,7 +97,12 @@ class IoThread {
   }
 
   run(): void {
-    while (this.#park()) {
+    const rest = () => this.#hold();
+    const sleep = () => {
+      this.#parked.wait(-1);
+      drainEventfd(this.#wakeFd);
+    };
+    while (park(this.control, rest, sleep)) {
       this.control.say(ThreadState.running);
       this.#serve();
     }
@@ -91,17 +111,6 @@ class IoThread {
     for (const device of this.#virtio) device.close();
     this.#epoll.close();
     this.#parked.close();
-  }
-
-  #park(): boolean {
-    for (;;) {
-      const asked = this.control.asked;
-      if (asked !== Ask.park) return asked === Ask.run;
-      this.#hold();
-      this.control.say(ThreadState.parked);
-      this.#parked.wait(-1);
-      drainEventfd(this.#wakeFd);
-    }
   }
 
   /**

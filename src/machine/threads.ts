@@ -129,6 +129,22 @@ export class MachineThreads {
     await this.#all(this.#io, [ThreadState.parked], "stop");
   }
 
+  /**
+   * Resolves when no access is half done and no request in flight; `vcpusStopped` is called on the way. Where a thread
+   * does not stop, those of a machine that was `running` go on.
+   */
+  async standStill(running: boolean, vcpusStopped: () => void = () => {}): Promise<void> {
+    try {
+      await this.parkVcpus();
+      vcpusStopped();
+      await this.parkIo();
+    } catch (error) {
+      if (running) this.runIo();
+      if (running) this.runVcpus();
+      throw error;
+    }
+  }
+
   runIo(): void {
     this.#ioAsked = Ask.run;
     this.startIo();
