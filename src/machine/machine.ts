@@ -147,14 +147,7 @@ export class Machine {
   pause(): Promise<void> {
     return this.#step(async () => {
       if (this.#state !== "running") return;
-      await this.#threads.parkVcpus();
-      try {
-        await this.#threads.parkIo();
-      } catch (error) {
-        this.#threads.runIo();
-        this.#threads.runVcpus();
-        throw error;
-      }
+      await this.#threads.standStill(true);
       this.#clock = readClock(this.#vm.fd);
       this.#withWatchdog((watchdog) => watchdog.pause());
       this.#state = "paused";
@@ -174,11 +167,14 @@ export class Machine {
 
   /**
    * As the reset button: the same machine starts over, in the same threads. `stopped` is called when its past is over.
+   * When it cannot start over, it is "created": nothing runs, and it is good for `stop` alone.
    */
   reset(stopped: () => void = () => {}): Promise<void> {
     return this.#step(async () => {
       if (this.#state === "stopped") return;
-      await this.#takeDevices(stopped);
+      await this.#threads.standStill(this.#state === "running", stopped);
+      this.#state = "created";
+      await this.#takeDevices();
       this.#plan.memory.discard();
       this.#board.reset();
       this.#vm.reset();
@@ -198,7 +194,10 @@ export class Machine {
       this.#state = "stopped";
       try {
         // a thread that has failed has been told of already
-        if (booted) await this.#takeDevices().catch((error) => this.listener.onNote(String(error)));
+        if (booted) {
+          const still = this.#threads.standStill(false).then(() => this.#takeDevices());
+          await still.catch((error) => this.listener.onNote(String(error)));
+        }
         await this.#threads.leave(); // a thread that does not end keeps what it may still use
         await this.#threads.terminate();
         this.#owned.close();
@@ -210,12 +209,9 @@ export class Machine {
 
   /**
    * Every device is its driver's no more, and nothing is in flight; what the guest had asked for, its last words among
-   * it, has been done. A machine that was paused ends what it has in hand.
+   * it, has been done. A machine that was paused ends what it has in hand. All stand still.
    */
-  async #takeDevices(vcpusStopped: () => void = () => {}): Promise<void> {
-    await this.#threads.parkVcpus();
-    vcpusStopped();
-    await this.#threads.parkIo();
+  async #takeDevices(): Promise<void> {
     this.#threads.runIo();
     await quiesce(this.#board.virtio, this.#threads);
   }

@@ -147,6 +147,32 @@ const held = (pid: number) => ({
 });
 
 /** Every device that needs nothing of the host, and a disk with threads of its own. */
+tests(
+  "a machine whose kernel is gone when it starts over is shut down, and boots again",
+  async () => {
+    await using chv = await ApiProcess.start();
+    const config = (await machine()) as { payload: { kernel: string } };
+    const kernel = join(chv.folder, "kernel");
+    const whole = readFileSync(config.payload.kernel);
+    writeFileSync(kernel, whole);
+    const payload = { ...config.payload, kernel };
+    for (const operation of ["vm.create", "vm.boot"]) {
+      const body = operation === "vm.create" ? { ...config, payload } : undefined;
+      expect(await chv.put(operation, body)).toBe(204);
+    }
+
+    writeFileSync(kernel, "nothing that boots"); // the same file: it is cut short
+    const { status, body } = await chv.ask("PUT", "vm.reboot");
+    const { state } = await chv.info();
+    writeFileSync(kernel, whole);
+    const again = await chv.put("vm.boot");
+
+    expect([status, state, again]).toEqual([400, "Shutdown", 204]);
+    expect(body).toContain("the file shrank while it was read");
+    expect((await chv.info()).state).toBe("Running");
+  },
+);
+
 async function crowded(chv: ApiProcess): Promise<object> {
   const disk = join(chv.folder, "disk");
   writeFileSync(disk, new Uint8Array(2 ** 20));

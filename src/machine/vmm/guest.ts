@@ -65,10 +65,14 @@ export class Guest {
   /** Starts over. Requests for a reset that come from the life that ends are not heard any more. */
   async reset(): Promise<void> {
     this.#resetNs = Number.POSITIVE_INFINITY;
-    await this.machine.reset(() => {
-      this.#resetNs = monotonicNs();
-      this.consoles?.beginLife();
-    });
+    try {
+      await this.machine.reset(() => {
+        this.#resetNs = monotonicNs();
+        this.consoles?.beginLife();
+      });
+    } finally {
+      if (this.#resetNs === Number.POSITIVE_INFINITY) this.#resetNs = 0; // the old life goes on
+    }
   }
 
   /** Ends the machine, and takes what it said last. */

@@ -186,11 +186,17 @@ export class Vmm {
     this.#tell("resumed");
   }
 
-  /** The machine starts over; one that was paused runs afterwards. */
+  /** The machine starts over; one that was paused runs afterwards. Without what to boot it is shut down. */
   reboot(): Promise<void> {
     return this.#step("reboot", async () => {
+      const vm = this.#vm!;
       this.#tell("reset", { source: "api" });
-      await this.#vm!.guest!.reset();
+      try {
+        await vm.guest!.reset();
+      } catch (error) {
+        if (vm.guest!.machine.state === "created") await this.#shutDown(vm);
+        throw error;
+      }
     });
   }
 
