@@ -78,6 +78,18 @@ export const KvmVcpuEvents = struct("kvm_vcpu_events", 64, { bytes: bytes(64) },
 export const KvmDebugregs = struct("kvm_debugregs", 128, { bytes: bytes(128) }, { align: 8 });
 export const KvmXcrs = struct("kvm_xcrs", 392, { bytes: bytes(392) }, { align: 8 });
 export const KvmXsave = struct("kvm_xsave", 4096, { region: bytes(4096) }, { align: 4 });
+/** Without data behind it: of a vCPU that runs no guest of its own. `size` says how much KVM may write. */
+export const KvmNestedState = struct(
+  "kvm_nested_state",
+  128,
+  {
+    flags: u16,
+    format: u16,
+    size: u32,
+    hdr: bytes(120),
+  },
+  { align: 8 },
+);
 export const KvmMpState = struct("kvm_mp_state", 4, { mp_state: u32 });
 
 export const KvmMsrs = struct("kvm_msrs", 8, { nmsrs: u32, pad: u32 }, { align: 8 });
@@ -291,3 +303,5 @@ export const KVM_SET_XSAVE = iow("KVM_SET_XSAVE", KVMIO, 0xa5, KvmXsave);
 export const KVM_SIGNAL_MSI = iow("KVM_SIGNAL_MSI", KVMIO, 0xa5, KvmMsi);
 export const KVM_GET_XCRS = ior("KVM_GET_XCRS", KVMIO, 0xa6, KvmXcrs);
 export const KVM_SET_XCRS = iow("KVM_SET_XCRS", KVMIO, 0xa7, KvmXcrs);
+export const KVM_GET_NESTED_STATE = iowr("KVM_GET_NESTED_STATE", KVMIO, 0xbe, KvmNestedState);
+export const KVM_SET_NESTED_STATE = iow("KVM_SET_NESTED_STATE", KVMIO, 0xbf, KvmNestedState);

@@ -10,6 +10,7 @@ import {
   KVM_GET_LAPIC,
   KVM_GET_MP_STATE,
   KVM_GET_MSRS,
+  KVM_GET_NESTED_STATE,
   KVM_GET_REGS,
   KVM_GET_SREGS,
   KVM_GET_VCPU_EVENTS,
@@ -20,6 +21,7 @@ import {
   KVM_SET_LAPIC,
   KVM_SET_MP_STATE,
   KVM_SET_MSRS,
+  KVM_SET_NESTED_STATE,
   KVM_SET_REGS,
   KVM_SET_SREGS,
   KVM_SET_VCPU_EVENTS,
@@ -31,6 +33,7 @@ import {
   KvmMpState,
   KvmMsrEntry,
   KvmMsrs,
+  KvmNestedState,
   KvmRegs,
   KvmSregs,
   KvmVcpuEvents,
@@ -55,12 +58,22 @@ interface Part {
   readonly get: Request;
   readonly set: Request;
   readonly size: number;
-  /** Old kernels lack some; without it the rest is still a whole reset. */
+  /** Some kernels lack some; without it the rest is still a whole reset. */
   readonly optional?: boolean;
 }
 
-/** In the order in which a restore must set them: CPUID stays; SREGS (with the APIC base) before the APIC itself. */
+/**
+ * In the order in which a restore must set them: CPUID stays; SREGS (with the APIC base) before the APIC itself. First
+ * a guest of the guest's ends: at a later step KVM would go back to the state of the guest's own hypervisor, over what
+ * has been set by then.
+ */
 const parts: readonly Part[] = [
+  {
+    get: KVM_GET_NESTED_STATE,
+    set: KVM_SET_NESTED_STATE,
+    size: KvmNestedState.size,
+    optional: true,
+  },
   { get: KVM_GET_MP_STATE, set: KVM_SET_MP_STATE, size: KvmMpState.size },
   { get: KVM_GET_REGS, set: KVM_SET_REGS, size: KvmRegs.size },
   { get: KVM_GET_SREGS, set: KVM_SET_SREGS, size: KvmSregs.size },
@@ -83,6 +96,7 @@ export class VcpuSnapshot {
   ) {
     this.#blocks = parts.map((part) => {
       const block = new Block(part.size);
+      if (part.get === KVM_GET_NESTED_STATE) new KvmNestedState(block.view).size = part.size;
       try {
         ioctl(vcpu, part.get, block);
         return block;
