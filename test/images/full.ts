@@ -17,6 +17,9 @@ try {
   const esp = `${work}/esp`;
   let boot = `${root}/boot`;
   writeInto(root, "etc/fstab", fstabOf(layout));
+  // beside Ubuntu's: an emulated machine that is busy needs more than 90 s for a disk or a service
+  const patience = "[Manager]\nDefaultDeviceTimeoutSec=15min\nDefaultTimeoutStartSec=15min\n";
+  writeInto(root, "etc/systemd/system.conf.d/50-emulated.conf", patience);
   writeInto(
     root,
     "etc/default/grub.d/50-cloudimg-settings.cfg",
