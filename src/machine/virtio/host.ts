@@ -129,6 +129,11 @@ export class VirtioDeviceHost implements BackendHost {
   release(): void {
     if (!this.#held) return;
     this.#held = false;
+    if (!this.#handOver.hasReached(this.share)) {
+      // the driver has taken it back, and its registers with it: it stands still already
+      this.#running = false;
+      this.#working = [];
+    }
     if (this.#running && !this.#handOver.broken) this.#start(true);
     this.settle();
   }

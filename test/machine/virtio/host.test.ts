@@ -277,7 +277,21 @@ describe("held while its worker is parked", () => {
 
     backend.busy = false;
     host.release();
-    expect(status()).toBe(0);
+    expect([status(), backend.take()]).toEqual([0, []]); // it stood still already
+  });
+
+  test("a device that its driver had just reset is not started anew for that", () => {
+    run();
+    writeStatus(0);
+    host.hold();
+    expect([backend.take(), status()]).toEqual([["stop"], 1]);
+
+    host.release();
+    expect([status(), backend.take()]).toEqual([0, []]);
+    bringUp();
+    host.settle();
+    expect(backend.take()).toEqual([started, "kicked 0", "kicked 2"]);
+    expect(backend.queues[0]!.nextAvail).toBe(0);
   });
 
   test("a device without a driver has nothing to do, then or afterwards", () => {
