@@ -89,6 +89,8 @@ test("configuration space says size, blocks, queues and limits", () => {
   expect(config.num_queues).toBe(4);
   expect(config.wce).toBe(1);
   expect([config.max_discard_seg, config.max_write_zeroes_seg]).toEqual([1, 1]);
+  const most = 4_194_303; // in bytes it is below 2^31
+  expect([config.max_discard_sectors, config.max_write_zeroes_sectors]).toEqual([most, most]);
   expect(config.discard_sector_alignment).toBe(8);
   expect(config.write_zeroes_may_unmap).toBe(1);
 });
