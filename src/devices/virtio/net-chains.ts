@@ -51,10 +51,14 @@ export class ReceiveChains {
   private readonly begins: Float64Array;
   /** Otherwise the guest addresses of the two bytes of `num_buffers`. */
   private readonly counts: Float64Array;
+  /** Where the header's `flags` are. */
+  private readonly flags: Float64Array;
 
   constructor(
     readonly queue: Virtqueue,
     readonly memory: ReceiveMemory,
+    /** The driver takes what a tap says of checksums. */
+    readonly checksums: boolean,
   ) {
     const { size } = queue;
     this.heads = new Uint16Array(size);
@@ -62,6 +66,7 @@ export class ReceiveChains {
     this.segments = new Uint16Array(size);
     this.begins = new Float64Array(size);
     this.counts = new Float64Array(2 * size);
+    this.flags = new Float64Array(size);
   }
 
   get count(): number {
@@ -128,6 +133,7 @@ export class ReceiveChains {
     this.heads[place] = head;
     this.rooms[place] = room;
     this.segments[place] = taken;
+    this.flags[place] = chain.addressOf(chain.readable); // the first byte
     if (chain.lengthOf(chain.readable) >= headerBytes + macBytes) {
       this.begins[place] = chain.addressOf(chain.readable);
     } else {
@@ -158,6 +164,7 @@ export class ReceiveChains {
     state[number]! -= buffers;
     if (state[number] === 0) this.dropIovecs();
     this.writeCount(begin, buffers);
+    if (!this.checksums) queue.windows.setUint8(this.flags[begin]!, 0);
   }
 
   /** The iovecs are of no use any more; the chains stay in hand. */

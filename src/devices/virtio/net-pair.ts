@@ -5,6 +5,7 @@
 import { Epoll } from "../../ffi/epoll.ts";
 import type { BackendHost } from "./backend.ts";
 import { ReceiveMemory } from "./net-chains.ts";
+import { NetFeature } from "./net-config.ts";
 import { NetReceiver, type ReceiveParts } from "./net-receive.ts";
 import { NetTransmitter, Pause, type TransmitParts } from "./net-transmit.ts";
 import type { Virtqueue } from "./queue.ts";
@@ -69,9 +70,10 @@ export class TapPair implements QueuePair {
     readonly parts: PairParts,
   ) {}
 
-  start({ receive, transmit, mergeable }: PairQueues): void {
+  start({ receive, transmit, mergeable, features }: PairQueues): void {
     const { fd, parts, memory } = this;
-    this.receivers[0] = new NetReceiver(fd, receive, mergeable, parts.receive, memory);
+    const sums = (features & (1n << BigInt(NetFeature.GUEST_CSUM))) !== 0n;
+    this.receivers[0] = new NetReceiver(fd, receive, mergeable, sums, parts.receive, memory);
     this.transmitters[0] = new NetTransmitter(fd, transmit, parts.transmit);
   }
 

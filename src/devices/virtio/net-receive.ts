@@ -74,10 +74,15 @@ export class NetReceiver {
     readonly queue: Virtqueue,
     /** VIRTIO_NET_F_MRG_RXBUF: a frame may go on in the next chain. */
     readonly mergeable: boolean,
+    /**
+     * VIRTIO_NET_F_GUEST_CSUM; without it a header's flags are zero (section 5.1.6.4.1). A tap says of packets from
+     * elsewhere that their checksums were found right, whatever offloads it was told.
+     */
+    readonly checksums: boolean,
     readonly parts: ReceiveParts,
     readonly memory: ReceiveMemory,
   ) {
-    this.chains = new ReceiveChains(queue, memory);
+    this.chains = new ReceiveChains(queue, memory, checksums);
     this.mostChains = mergeable ? queue.size : 1;
   }
 
@@ -174,7 +179,9 @@ export class NetReceiver {
       return this.sort(length);
     }
     this.count(length);
-    queue.windows.setUint16(chain.addressOf(chain.readable) + VirtioNetHdr.offsets.num_buffers, 1);
+    const header = chain.addressOf(chain.readable);
+    if (!this.checksums) queue.windows.setUint8(header, 0);
+    queue.windows.setUint16(header + VirtioNetHdr.offsets.num_buffers, 1);
     queue.complete(head, length);
     return moved;
   }

@@ -3,10 +3,13 @@
  * UDP. Seen behind the host, where packets leave it as a wire has them, and in the driver's buffers.
  */
 import { afterAll, afterEach, expect, test } from "bun:test";
+import { windowOn } from "../../../src/ffi/block.ts";
+import { readFrame } from "../../../src/ffi/tap.ts";
 import {
   type Packet,
   packetOf,
   pattern,
+  plainFrame,
   tcpFrame,
   udpFrame,
   virtioHeader,
@@ -200,4 +203,27 @@ test("frames that come while no driver is ready are never handed to one that tak
   rig.settle();
 
   expect(rig.received()).toEqual([]);
+});
+
+/** readv(2) from a tap that has found checksums right, as it says of packets that came by a network card. */
+const DATA_VALID = 2;
+const readValid: typeof readFrame = (fd, iovecs, count) => {
+  const length = readFrame(fd, iovecs, count);
+  const base = Number(new BigUint64Array(windowOn(iovecs, 8))[0]);
+  if (length > 0) new Uint8Array(windowOn(base, 1))[0] = DATA_VALID;
+  return length;
+};
+
+test.each([
+  ["who takes checksums", base + GUEST_CSUM, DATA_VALID],
+  ["who does not: flags are zero (section 5.1.6.4.1)", base, 0],
+  ["nor merges buffers", CTRL_VQ, 0],
+])("what a tap says of checksums is for a driver %s", (_, features, flags) => {
+  open({ features, calls: { readFrame: readValid } });
+  const buffers = [[2000], [1, 2000], [40, 2000]];
+  for (const _ of buffers) rig.host.send(plainFrame(60, 1));
+  rig.post(buffers);
+  rig.settle();
+
+  expect(rig.received().map(({ header }) => header.getUint8(0))).toEqual([flags, flags, flags]);
 });
