@@ -306,7 +306,11 @@ export class Machine {
     for (;;) {
       for (let event = this.#events.take(); event; event = this.#events.take()) {
         if (event.kind === EventKind.stopped) return;
-        if (event.kind === EventKind.firstEntry) this.#threads.startIo();
+        if (event.kind === EventKind.firstEntry) {
+          this.#threads.startIo();
+          // needed at the machine's end at the latest, which then takes half the time
+          setTimeout(() => this.#state === "running" && this.#board, 30).unref();
+        }
         if (event.kind === EventKind.choresWanted) {
           this.#threads.startChores(event.text, event.a);
           continue;
