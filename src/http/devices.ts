@@ -11,6 +11,7 @@ import {
 } from "../machine/config/devices.ts";
 import type { VmConfig } from "../machine/config/vm.ts";
 import { VmmError } from "../machine/vmm/errors.ts";
+import { listMax } from "./body.ts";
 import { ApiError } from "./errors.ts";
 import { type Context, type Operation, operation } from "./operation.ts";
 
@@ -62,8 +63,14 @@ const add = <K extends "disks" | "net" | "fs" | "pmem" | "devices">(
   device: NonNullable<VmConfig[K]>[number],
 ): Promise<void> => {
   if (vmm.guest) throw hotPlug();
-  return vmm.edit((config) => ({ ...config, [list]: [...(config[list] ?? []), device] }));
+  return vmm.edit((config) => withDevice(config, list, device));
 };
+
+function withDevice(config: VmConfig, list: keyof VmConfig, device: object): VmConfig {
+  const devices = (config[list] ?? []) as readonly object[];
+  if (devices.length >= listMax) throw new ConfigError(`${list}: ${listMax} are there; remove one`);
+  return { ...config, [list]: [...devices, device] };
+}
 
 const hotPlug = () =>
   new VmmError("unbuilt", "Devices of a running VM cannot be changed in this version of chv");
@@ -80,7 +87,7 @@ function addNet(context: Context, body: NonNullable<VmConfig["net"]>[number]): P
   }
   const added = { ...net, fds: [...fds.numbers] };
   return vmm.edit(
-    (config) => ({ ...config, net: [...(config.net ?? []), added] }),
+    (config) => withDevice(config, "net", added),
     () => fds.take(),
   );
 }

@@ -11,6 +11,8 @@ export class ApiError extends Error {
     readonly status: number,
     message: string,
     readonly headers: Readonly<Record<string, string>> = {},
+    /** The field of the body that is wrong. */
+    readonly option?: string,
   ) {
     super(message);
   }

@@ -22,6 +22,8 @@ import { vmInfo } from "./info.ts";
 import { metricsResponse } from "./metrics.ts";
 import { type Operation, operation } from "./operation.ts";
 
+/** The longest time that a timer takes, in ms: 24 days. */
+const timerMax = 2 ** 31 - 1;
 const forWords = "userspace, login, exit or console:/REGEX/";
 
 const PingReply = v.object({
@@ -141,7 +143,7 @@ export const operations: Readonly<Record<string, Operation>> = {
         v.regex(/^(?:userspace|login|exit|console:\/.*\/)$/s, forWords),
         v.description(forWords),
       ),
-      timeout_ms: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0))),
+      timeout_ms: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(timerMax))),
     }),
     run: ({ vmm, signal }, { for: goal, timeout_ms: timeoutMs }) => {
       if (vmm.state === "None") throw new VmmError("absent", "There is no VM; create one first");

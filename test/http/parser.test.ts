@@ -1,4 +1,6 @@
 /** HTTP/1.1 requests as RFC 9112 frames them, whole and in pieces; and what must be refused. */
+
+import { heapStats } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import {
@@ -41,6 +43,47 @@ function refusal(text: string): number {
   }
   return 0;
 }
+
+const chunked = "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+describe("memory", () => {
+  const arrays = () => {
+    Bun.gc(true);
+    return heapStats().objectTypeCounts.Uint8Array ?? 0;
+  };
+
+  test("a body in the shortest chunks is not kept in as many pieces", () => {
+    const parser = new RequestParser();
+    const before = arrays();
+
+    parser.push(bytes(chunked + "1\r\nx\r\n".repeat(100_000)));
+    expect(parser.next()).toBeUndefined();
+    expect(arrays() - before).toBeLessThan(1000);
+
+    parser.push(bytes("0\r\n\r\n"));
+    expect(new TextDecoder().decode(parser.next()!.body)).toBe("x".repeat(100_000));
+  });
+
+  test("a client that has sent a large body and is idle keeps none of it", () => {
+    const text = bytes(`PUT / HTTP/1.1\r\nContent-Length: ${limits.body}\r\n\r\n`);
+    const held = () => {
+      Bun.gc(true);
+      return process.memoryUsage().arrayBuffers;
+    };
+    const before = held();
+
+    const idle = Array.from({ length: 16 }, () => {
+      const parser = new RequestParser();
+      parser.push(text);
+      parser.push(new Uint8Array(limits.body));
+      expect(parser.next()!.body.length).toBe(limits.body);
+      return parser;
+    });
+
+    expect(held() - before).toBeLessThan(8 * limits.body);
+    expect(idle.map(({ pending }) => pending)).toEqual(new Array(16).fill(0));
+  });
+});
 
 const ping = "GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

@@ -4,7 +4,7 @@
  */
 
 /** What a client may send at most, in bytes. */
-export const limits = { head: 16 * 1024, headers: 64, body: 4 * 1024 * 1024 } as const;
+export const limits = { head: 16 * 1024, headers: 64, body: 2 ** 18 } as const;
 
 export interface HttpRequest {
   readonly method: string;
@@ -34,9 +34,9 @@ interface Head extends Omit<HttpRequest, "body"> {
   readonly expectsContinue: boolean;
 }
 
-/** What has come of a body in chunks. */
+/** What has come of a body in chunks: the first `total` bytes. */
 interface Chunks {
-  readonly pieces: Uint8Array[];
+  bytes: Uint8Array;
   total: number;
   /** The last chunk has come; trailers follow. */
   ended: boolean;
@@ -94,6 +94,7 @@ export class RequestParser {
     }
     this.#head = undefined;
     this.#continueOwed = false;
+    if (this.#buffer.length === 0) this.#buffer = new Uint8Array(0); // an idle client keeps nothing
     const { method, target, headers, last } = head;
     return { method, target, headers, body, last };
   }
@@ -127,14 +128,14 @@ export class RequestParser {
 
   /** A body in chunks, when all of it is there (RFC 9112 section 7.1). Trailers are dropped. */
   #takeChunks(): Uint8Array | undefined {
-    this.#chunks ??= { pieces: [], total: 0, ended: false };
+    this.#chunks ??= { bytes: new Uint8Array(0), total: 0, ended: false };
     const chunks = this.#chunks;
     while (!chunks.ended) if (!this.#takeChunk(chunks)) return undefined;
     for (let line = this.#takeLine(); line !== ""; line = this.#takeLine()) {
       if (line === undefined) return undefined;
     }
     this.#chunks = undefined;
-    return joined(chunks.pieces, chunks.total);
+    return chunks.bytes.slice(0, chunks.total);
   }
 
   /** False while the next chunk is not whole. */
@@ -153,8 +154,7 @@ export class RequestParser {
       if (this.#buffer[end - 2] !== 13 || this.#buffer[end - 1] !== 10) {
         throw new HttpRefusal(400, "A chunk is longer than it says");
       }
-      chunks.pieces.push(this.#buffer.slice(start, start + length));
-      chunks.total += length;
+      append(chunks, this.#buffer.subarray(start, start + length));
     }
     this.#buffer = this.#buffer.subarray(end);
     return true;
@@ -183,14 +183,16 @@ const tooLarge = () =>
 const bodyTooLarge = () =>
   new HttpRefusal(413, `The request's body is longer than ${limits.body} bytes`);
 
-function joined(pieces: readonly Uint8Array[], total: number): Uint8Array {
-  const all = new Uint8Array(total);
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
+/** However short the chunks are: a piece of memory for each would be far more than the body. */
+function append(chunks: Chunks, bytes: Uint8Array): void {
+  const total = chunks.total + bytes.length;
+  if (chunks.bytes.length < total) {
+    const grown = new Uint8Array(Math.min(total * 2, limits.body));
+    grown.set(chunks.bytes.subarray(0, chunks.total));
+    chunks.bytes = grown;
   }
-  return all;
+  chunks.bytes.set(bytes, chunks.total);
+  chunks.total = total;
 }
 
 /** Where CRLF CRLF begins, looked for no further than a head may reach; -1 if not there. */
