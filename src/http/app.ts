@@ -9,7 +9,7 @@ import { asciiJson } from "./json.ts";
 import { metricsResponse } from "./metrics.ts";
 import type { Operation } from "./operation.ts";
 import { operations, warnUnknown } from "./operations.ts";
-import type { Descriptors, Handler } from "./socket-server.ts";
+import { type Descriptors, type Handler, streamMark } from "./socket-server.ts";
 
 const base = "/api/v1/";
 
@@ -30,22 +30,39 @@ export function createApi(vmm: Vmm, more: Readonly<Record<string, Operation>> = 
     });
   }
   app.get("/metrics", () => metricsResponse(vmm));
+  const operationAt = (path: string): Operation | undefined => {
+    if (path === "/metrics") return table.metrics;
+    const name = path.slice(base.length);
+    return path.startsWith(base) && Object.hasOwn(table, name) ? table[name] : undefined;
+  };
   const failed = (error: Error, { req }: Context): Response => {
     const status = statusOf(error);
     if (status === 500) log.error(`${req.method} ${req.path}: ${error.stack ?? error.message}`);
     else log.debug(`${req.method} ${req.path}: ${status}: ${error.message}`);
-    return errorResponse(error, failureOf(req.path, table), req.header("accept") ?? "");
+    const name = operationAt(req.path) && req.path.split("/").at(-1);
+    return errorResponse(error, name && `${name} failed`, req.header("accept") ?? "");
   };
   app.onError(failed);
   app.notFound((c) => {
     const { path, method } = c.req;
-    const operation = path.startsWith(base) ? table[path.slice(base.length)] : undefined;
+    const operation = operationAt(path);
     const error = operation
       ? wrongMethod(method, operation)
       : new ApiError(404, `There is no ${path}`);
     return failed(error, c);
   });
-  return (request, fds) => app.fetch(request, { fds });
+  return async (request, fds) => {
+    if (request.method !== "HEAD") return app.fetch(request, { fds });
+    const get = new Request(request, { method: "GET", signal: request.signal });
+    return headOf(await app.fetch(get, { fds }));
+  };
+}
+
+/** What a HEAD request is answered with: a whole answer, of which the server sends the head; of a stream the head. */
+async function headOf(response: Response): Promise<Response> {
+  if (!response.headers.has(streamMark)) return response;
+  await response.body?.cancel();
+  return new Response(null, response);
 }
 
 async function run(
@@ -78,9 +95,3 @@ const wrongMethod = (method: string, { method: right }: Operation) =>
   new ApiError(405, `${method} does not do this; use ${right.toUpperCase()}`, {
     allow: right.toUpperCase(),
   });
-
-/** What was asked for and did not happen. */
-function failureOf(path: string, table: Readonly<Record<string, Operation>>): string | undefined {
-  const name = path.slice(base.length);
-  return path.startsWith(base) && name in table ? `${name} failed` : undefined;
-}

@@ -1,6 +1,7 @@
 /** `GET events`: what happened since the process started, and what happens, as NDJSON or as server-sent events. */
 import { eventLine } from "../machine/event-monitor.ts";
 import type { EventLog, VmmEvent } from "../machine/vmm/events.ts";
+import { ascii } from "./json.ts";
 import { streamResponse } from "./streams.ts";
 
 /** How server-sent events spell one (WHATWG HTML, 9.2). */
@@ -18,13 +19,18 @@ export function eventsResponse(
 ): Response {
   const { sse, follow, after } = options;
   const type = sse ? "text/event-stream" : "application/x-ndjson";
-  return streamResponse(type, signal, ({ write, end }) => {
-    const tell = (event: VmmEvent) => {
-      if (event.sequence > after) write(sse ? sent(event) : eventLine(event));
-    };
-    if (follow) return events.follow(tell);
-    for (const event of events.history) tell(event);
-    queueMicrotask(end);
-    return () => {};
-  });
+  const told = (event: VmmEvent): string => {
+    if (event.sequence <= after) return "";
+    return ascii(sse ? sent(event) : eventLine(event));
+  };
+  if (!follow) {
+    const headers = { "content-type": type, "cache-control": "no-store" };
+    return new Response(events.history.map(told).join(""), { headers });
+  }
+  return streamResponse(type, signal, ({ write }) =>
+    events.follow((event) => {
+      const text = told(event);
+      if (text !== "") write(text);
+    }),
+  );
 }

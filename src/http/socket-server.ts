@@ -4,8 +4,10 @@
  */
 import { createEventfd, signalEventfd } from "../ffi/eventfd.ts";
 import { close } from "../ffi/file.ts";
+import { log } from "../log.ts";
 import { takeSpareApiThread } from "../machine/spare-thread.ts";
 import { apiWorkerUrl } from "../workers.ts";
+import { ApiError, errorResponse } from "./errors.ts";
 import type { HttpRequest } from "./server/parser.ts";
 import type { Word } from "./server/server.ts";
 
@@ -61,12 +63,15 @@ export type Handler = (request: Request, fds: Descriptors) => Promise<Response> 
 /** A response with this header is a stream: its body goes out as it comes. */
 export const streamMark = "x-chv-stream";
 
+/** Why waits end when the server does. */
+export const ending = "the VMM ends";
+
 export class SocketServer {
   readonly #worker: Worker;
   readonly #wakeFd = createEventfd();
   readonly #port: MessagePort;
   readonly #pending = new Map<number, AbortController>();
-  readonly #streams = new Set<AbortController>();
+  #ending = false;
   readonly #ready = Promise.withResolvers<void>();
   readonly #closed = Promise.withResolvers<void>();
 
@@ -90,9 +95,10 @@ export class SocketServer {
     return this.#ready.promise;
   }
 
-  /** Answers what is asked already, lets everybody go, and ends the thread. */
+  /** Ends waits and streams, answers what is asked already, lets everybody go, and ends the thread. */
   async close(): Promise<void> {
-    for (const stream of this.#streams) stream.abort();
+    this.#ending = true;
+    for (const one of this.#pending.values()) one.abort(ending);
     this.#say({ kind: "close" });
     await this.#closed.promise;
     await this.#worker.terminate();
@@ -109,7 +115,7 @@ export class SocketServer {
         this.#closed.resolve();
         break;
       case "gone":
-        this.#pending.get(event.connection)?.abort();
+        this.#pending.get(event.connection)?.abort("the client has gone");
         break;
       case "request":
         void this.#answer(event.connection, event.request, new Descriptors(event.fds));
@@ -119,15 +125,18 @@ export class SocketServer {
   async #answer(connection: number, asked: HttpRequest, fds: Descriptors): Promise<void> {
     const gone = new AbortController();
     this.#pending.set(connection, gone);
+    if (this.#ending) gone.abort(ending);
     try {
       const request = toRequest(asked, gone.signal);
-      const response = request ? await this.handler(request, fds) : malformed();
+      const response = request ? await this.handler(request, fds) : malformed(asked);
       if (response.headers.has(streamMark)) {
-        this.#streams.add(gone);
         await this.#stream(connection, response, gone.signal);
       } else await this.#whole(connection, response);
+    } catch (error) {
+      // errors of operations are the handler's: this one is the server's, and costs its client alone
+      log.error(`${asked.method} ${asked.target}: ${(error as Error).stack}`);
+      this.#say({ kind: "broken", connection });
     } finally {
-      this.#streams.delete(gone);
       fds.close();
       this.#pending.delete(connection);
     }
@@ -143,9 +152,9 @@ export class SocketServer {
     this.#say({
       ...{ kind: "stream", connection, status: response.status, headers: headersOf(response) },
     });
-    const reader = (response.body as ReadableStream<Uint8Array>).getReader();
-    gone.addEventListener("abort", () => void reader.cancel());
-    for (;;) {
+    const reader = (response.body as ReadableStream<Uint8Array> | null)?.getReader();
+    gone.addEventListener("abort", () => void reader?.cancel());
+    while (reader) {
       const { done, value } = await reader.read();
       if (done || gone.aborted) break;
       this.#say({ kind: "piece", connection, bytes: value });
@@ -163,7 +172,11 @@ function headersOf(response: Response): [string, string][] {
   return [...response.headers].filter(([name]) => name !== streamMark && name !== "content-length");
 }
 
-const malformed = () => Response.json(["The request's target is no path"], { status: 400 });
+function malformed({ headers }: HttpRequest): Response {
+  const accept = headers.find(([name]) => name === "accept")?.[1] ?? "";
+  const error = new ApiError(400, "The method or the target is none of this API's");
+  return errorResponse(error, undefined, accept);
+}
 
 /** Undefined when there can be no such request. */
 function toRequest(asked: HttpRequest, signal: AbortSignal): Request | undefined {

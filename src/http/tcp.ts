@@ -10,7 +10,7 @@ import { createApi } from "./app.ts";
 import { consoleSocket, type SocketData } from "./console-socket.ts";
 import { ApiError, errorResponse } from "./errors.ts";
 import { limits } from "./server/parser.ts";
-import { Descriptors, streamMark } from "./socket-server.ts";
+import { Descriptors, ending, streamMark } from "./socket-server.ts";
 
 export interface ListenOptions {
   /** `ADDR:PORT`, `[ADDR]:PORT`. */
@@ -42,18 +42,43 @@ export function listenApi(vmm: Vmm, { apiListen, apiTokenFile }: ListenOptions):
     throw new ConfigError(`${option} ${apiListen}: ${why}; add --api-token-file FILE`, option);
   }
   const answer = createApi(vmm);
-  const streams = new Set<AbortController>();
+  const pending = new Set<AbortController>();
   let current = 0;
 
   async function serve(request: Request): Promise<Response> {
     const gone = new AbortController();
-    request.signal.addEventListener("abort", () => gone.abort());
-    streams.add(gone);
+    request.signal.addEventListener("abort", () => gone.abort("the client has gone"));
+    pending.add(gone);
     const fds = new Descriptors([]);
     const response = await answer(new Request(request, { signal: gone.signal }), fds);
-    if (!response.headers.has(streamMark)) streams.delete(gone);
-    response.headers.delete(streamMark);
+    const { status, headers, body } = response;
+    const isStream = headers.has(streamMark);
+    headers.delete(streamMark);
+    if (isStream && body) return new Response(forgotten(body, gone), { status, headers });
+    pending.delete(gone);
     return response;
+  }
+
+  /** The same stream, which is none of those that are to be ended any more when it has ended. */
+  function forgotten(body: ReadableStream<Uint8Array>, gone: AbortController): ReadableStream {
+    const reader = body.getReader();
+    const forget = () => void pending.delete(gone);
+    return new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        try {
+          const { done, value } = await reader.read();
+          if (!done) return controller.enqueue(value);
+          controller.close();
+        } catch (error) {
+          controller.error(error);
+        }
+        forget();
+      },
+      cancel(reason) {
+        forget();
+        return reader.cancel(reason);
+      },
+    });
   }
 
   function refusal(request: Request): ApiError | undefined {
@@ -98,7 +123,7 @@ export function listenApi(vmm: Vmm, { apiListen, apiTokenFile }: ListenOptions):
     return {
       port: server.port!,
       async close() {
-        for (const stream of streams) stream.abort();
+        for (const one of pending) one.abort(ending);
         await Promise.race([server.stop(), Bun.sleep(partingMs)]);
         await server.stop(true);
       },

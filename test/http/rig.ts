@@ -11,6 +11,8 @@ export interface Rig extends AsyncDisposable {
   readonly path: string;
   /** A new connection. */
   connect(): Promise<Client>;
+  /** Ends the server, while its clients are there. */
+  close(): Promise<void>;
 }
 
 export async function startApi(): Promise<Rig> {
@@ -23,9 +25,15 @@ export async function startApi(): Promise<Rig> {
     throw new Error(why);
   });
   const clients: Client[] = [];
+  let closed: Promise<void> | undefined;
+  const close = () => {
+    closed ??= api.close();
+    return closed;
+  };
   return {
     vmm,
     path,
+    close,
     async connect() {
       const client = await Client.to(path);
       clients.push(client);
@@ -34,7 +42,7 @@ export async function startApi(): Promise<Rig> {
     async [Symbol.asyncDispose]() {
       for (const client of clients) client.end();
       await vmm.close();
-      await api.close();
+      await close();
       rmSync(folder, { recursive: true });
     },
   };

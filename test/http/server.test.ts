@@ -1,9 +1,16 @@
 /** The socket's server against clients that are slow, hasty, dishonest, many, or gone. */
 import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { close } from "../../src/ffi/file.ts";
+import { listenUnix } from "../../src/ffi/unix-socket.ts";
 import { limits } from "../../src/http/server/parser.ts";
 import { connectionsMax } from "../../src/http/server/server.ts";
+import { SocketServer, streamMark } from "../../src/http/socket-server.ts";
+import { log } from "../../src/log.ts";
 import { leftOpen, openFiles } from "../machine/proc.ts";
-import { type Client, type Rig, startApi } from "./rig.ts";
+import { Client, type Rig, startApi } from "./rig.ts";
 
 const ping = "GET /api/v1/vmm.ping HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -156,8 +163,88 @@ test("a HEAD request is told the length and gets no body", async () => {
 
   const text = await client.closedBody(2);
   const [first, second] = text.split(/(?=HTTP\/1\.1 )/);
-  expect(first).toMatch(/^HTTP\/1\.1 200 .*Content-Length: \d+\r\n\r\n$/s);
-  expect(second).toContain('"version"');
+  const [head, body] = second!.split("\r\n\r\n");
+  expect(body).toContain('"version"');
+  expect(first).toBe(`${head}\r\n\r\n`); // the length that GET's answer has, above all
+  expect(first).toContain(`Content-Length: ${body!.length}\r\n`);
+});
+
+test("a HEAD request for a stream gets its head, and the next request is served", async () => {
+  await using rig = await startApi();
+  const client = await rig.connect();
+
+  client.send("HEAD /api/v1/events HTTP/1.1\r\n\r\n");
+  const { head, body } = await client.answer();
+
+  expect([head.slice(0, 13), body]).toEqual(["HTTP/1.1 200 ", ""]);
+  expect(head).toContain("\r\nContent-Type: application/x-ndjson\r\n");
+  expect((await client.ask("GET", "vmm.ping")).status).toBe(200);
+});
+
+test("a fault of the server's own costs its client alone", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "chv-http-"));
+  const path = join(folder, "socket");
+  const listenFd = listenUnix(path, 8);
+  let turn = 0;
+  const server = new SocketServer(
+    listenFd,
+    () => {
+      if (turn++ === 0) throw new Error("a fault");
+      const broken = new ReadableStream({ pull: (stream) => stream.error(new Error("a fault")) });
+      if (turn === 2) return new Response(broken, { headers: { [streamMark]: "1" } });
+      return new Response("well");
+    },
+    () => {},
+  );
+  await server.ready;
+  log.setLevel(-1 as never); // both faults are logged
+
+  const ends: string[] = [];
+  for (let i = 0; i < 3; i++) {
+    const client = await Client.to(path);
+    client.send(ping);
+    ends.push(i < 2 ? await client.closed() : (await client.answer()).body);
+    client.end();
+  }
+  expect(ends).toEqual(["", expect.stringContaining("HTTP/1.1 200 "), "well"]);
+
+  log.setLevel(1);
+  await server.close();
+  close(listenFd);
+  rmSync(folder, { recursive: true });
+});
+
+test("a server that ends tells those who wait, and lets those go who do not read", async () => {
+  const rig = await startApi();
+  const clients = [await rig.connect(), await rig.connect(), await rig.connect()] as const;
+  const [waiting, ahead, deaf] = clients;
+  await waiting.ask("PUT", "vm.create", { payload: { kernel: "/k" } });
+  const wait = (goal: string) => {
+    const body = `{"for":"${goal}"}`;
+    return `PUT /api/v1/vm.wait HTTP/1.1\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  };
+  waiting.send(wait("login"));
+  ahead.send(wait("console:/x/") + wait("exit")); // the second is not looked at any more
+  deaf.listen(false);
+  deaf.send(ping.replace("vmm.ping", "openapi.json").repeat(100));
+  for (const other = await rig.connect(); ; ) {
+    if ((await other.ask("GET", "vmm.ping")).status === 200) break;
+  }
+
+  await rig.close();
+
+  for (const [client, goal] of [
+    [waiting, "login"],
+    [ahead, "/x/"],
+  ] as const) {
+    const { status, body } = await client.answer();
+    expect([status, JSON.parse(body)]).toEqual([
+      409,
+      ["vm.wait failed", `${goal} did not come: the VMM ends`],
+    ]);
+    expect(await client.closed()).toBe("");
+  }
+  await rig[Symbol.asyncDispose]();
 });
 
 test("a waiting client that leaves ends its wait", async () => {

@@ -146,6 +146,11 @@ export class Connection {
     return this.#arriving ? this.#beganNs + requestTimeoutNs : Number.POSITIVE_INFINITY;
   }
 
+  /** No further request is looked at. */
+  finish(): void {
+    this.#closing = true;
+  }
+
   /** One more client than may be. */
   turnAway(): void {
     this.#refuse(new HttpRefusal(503, "Too many connections; try again when one has ended"));
@@ -181,7 +186,7 @@ export class Connection {
     const request = this.#current;
     if (!request || !this.#streaming) return;
     this.#done(request);
-    if (request.last) this.write();
+    if (request.last || request.method === "HEAD") this.write();
     else this.#send(streamEnd);
   }
 
@@ -224,7 +229,7 @@ export class Connection {
     endSending(this.fd);
   }
 
-  /** The client has gone altogether. */
+  /** The client has gone altogether, or is let go. */
   hangUp(): void {
     this.#brokenOff = true;
   }

@@ -13,6 +13,9 @@ import type { HttpResponse } from "./response.ts";
 export const connectionsMax = 64;
 const turnedAwayMax = 192;
 
+/** How long clients may take to read their last answer. */
+const partingNs = 1e9;
+
 const [wakeToken, listenToken, firstToken] = [0, 1, 2];
 
 /** What the main thread is told. A connection's number is never given twice. */
@@ -33,6 +36,8 @@ export type Word =
     }
   | { readonly kind: "piece"; readonly connection: number; readonly bytes: Uint8Array }
   | { readonly kind: "end"; readonly connection: number }
+  /** Nothing sensible can follow what was sent. */
+  | { readonly kind: "broken"; readonly connection: number }
   /** No further client; when what is to be said has been said, the thread ends. */
   | { readonly kind: "close" };
 
@@ -50,6 +55,8 @@ export class HttpServer {
   #next = firstToken;
   #served = 0;
   #closing = false;
+  /** When closing: until then clients may read what they have not. */
+  #partingNs = Number.POSITIVE_INFINITY;
 
   constructor(
     readonly listenFd: number,
@@ -80,18 +87,20 @@ export class HttpServer {
     }
     const now = monotonicNs();
     for (const [token, { connection }] of this.#clients) {
-      if (now < connection.expiresNs) continue;
+      if (now < connection.expiresNs && now < this.#partingNs) continue;
       connection.expire(now);
       this.#settle(token);
     }
   }
 
   #patienceMs(): number {
-    let next = Number.POSITIVE_INFINITY;
+    const now = monotonicNs();
+    // what is late is answered by the main thread, which wakes this one
+    let next = now < this.#partingNs ? this.#partingNs : Number.POSITIVE_INFINITY;
     for (const { connection } of this.#clients.values())
       next = Math.min(next, connection.expiresNs);
     if (next === Number.POSITIVE_INFINITY) return -1;
-    return Math.max(0, Math.ceil((next - monotonicNs()) / 1e6));
+    return Math.max(0, Math.ceil((next - now) / 1e6));
   }
 
   #accept(): void {
@@ -152,6 +161,9 @@ export class HttpServer {
         break;
       case "end":
         connection.endStream();
+        break;
+      case "broken":
+        connection.hangUp();
     }
     // it may have sent its next request ahead
     this.#deliver(word.connection, connection.next(monotonicNs()));
@@ -161,8 +173,10 @@ export class HttpServer {
   /** Idle clients are let go, those that wait for an answer get it. */
   #close(): void {
     this.#closing = true;
+    this.#partingNs = monotonicNs() + partingNs;
     this.#epoll.remove(this.listenFd);
     for (const [token, { connection }] of this.#clients) {
+      connection.finish();
       if (!connection.answering && !connection.wantsWrite) this.#drop(token);
     }
   }
@@ -172,8 +186,9 @@ export class HttpServer {
     const client = this.#clients.get(token);
     if (!client) return;
     const { connection } = client;
-    const idle = !connection.answering && !connection.wantsWrite;
-    if (connection.over(monotonicNs()) || (this.#closing && idle)) {
+    const now = monotonicNs();
+    const parts = this.#closing && (!connection.wantsWrite || now >= this.#partingNs);
+    if (connection.over(now) || (parts && !connection.answering)) {
       this.#drop(token);
       return;
     }

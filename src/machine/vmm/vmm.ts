@@ -15,6 +15,7 @@ import type { EventLog } from "./events.ts";
 import { Guest } from "./guest.ts";
 import type { Reaction, Reactions } from "./reactions.ts";
 import { allow, type Operation, type VmState } from "./states.ts";
+import { endOf } from "./wait.ts";
 
 /** How the process is to end: the exit code, and the line that goes before it when it is not a success. */
 export interface End {
@@ -249,8 +250,18 @@ export class Vmm {
   /** Stops the VM, if there is one, for the end of the process. Everything is freed, also after an error. */
   async close(): Promise<void> {
     const stopped = this.#next(async () => {
-      await this.#vm?.guest?.stop();
-      if (this.#vm) closeAll(this.#vm);
+      const vm = this.#vm;
+      if (vm === undefined) return;
+      const lives = vm.guest && endOf(this.events) === undefined;
+      try {
+        await vm.guest?.stop();
+      } finally {
+        this.restoreTerminal();
+        vm.guest = undefined; // nobody is to reach what is closed
+        vm.shutDown = true;
+        if (lives) this.#tell("shutdown");
+        closeAll(vm);
+      }
     });
     await stopped.catch((error: unknown) => log.error((error as Error).message));
   }

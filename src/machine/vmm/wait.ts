@@ -77,7 +77,7 @@ export function limited<T>(
 ): Promise<T> {
   const late = () => reject(new VmmError("timeout", `${what} did not come in ${timeoutMs} ms`));
   const timer = timeoutMs === undefined ? undefined : setTimeout(late, timeoutMs);
-  const left = () => reject(new VmmError("missed", "The client has gone"));
+  const left = () => reject(new VmmError("missed", `${what} did not come: ${signal.reason}`));
   signal.addEventListener("abort", left);
   if (signal.aborted) left();
   return promise.finally(() => {
