@@ -23,7 +23,7 @@ export class ApiClient {
   /** Calls an operation; undefined where it answers nothing. Throws RefusedError or NobodyError. */
   async call(method: "get" | "put", operation: string, body?: unknown): Promise<unknown> {
     const response = await this.request(method, operation, body);
-    const text = await response.text();
+    const text = await response.text().catch((error) => this.lost(error));
     return text === "" ? undefined : JSON.parse(text);
   }
 
@@ -34,8 +34,9 @@ export class ApiClient {
     body?: unknown,
     accept = "application/json",
   ): Promise<Response> {
-    const init: RequestInit & { unix: string } = {
-      ...{ method: method.toUpperCase(), unix: this.path, headers: { accept } },
+    const init: RequestInit & { unix: string; timeout: false } = {
+      // a wait or a stream may say nothing for hours: without `timeout` fetch gives up after five minutes
+      ...{ method: method.toUpperCase(), unix: this.path, timeout: false, headers: { accept } },
       ...(body === undefined ? {} : { body: typeof body === "string" ? body : asciiJson(body) }),
     };
     let response: Response;
@@ -47,6 +48,14 @@ export class ApiClient {
     }
     if (!response.ok) throw new RefusedError(response.status, messagesOf(await response.text()));
     return response;
+  }
+
+  /** For an answer that ended before its end: throws NobodyError. */
+  lost(error: unknown): never {
+    const { code = "no reason" } = error as { code?: string };
+    throw new NobodyError(
+      `--api-socket ${this.path}: the connection broke (${code}); see whether chv still runs`,
+    );
   }
 }
 

@@ -1,10 +1,12 @@
 /** A VM's consoles through the API: what they say, typing into them, and waiting for a line. */
 import type { ConsoleLog } from "../machine/console/log.ts";
 import { typeBytes } from "../machine/console/typed.ts";
+import type { ConsoleWatch } from "../machine/console/watch.ts";
 import { VmmError } from "../machine/vmm/errors.ts";
 import type { Vmm } from "../machine/vmm/vmm.ts";
 import { endOf, ends, limited, missed, nameOf } from "../machine/vmm/wait.ts";
 import { ApiError } from "./errors.ts";
+import { LineSearch } from "./line-search.ts";
 import { streamResponse } from "./streams.ts";
 
 /** The console that is meant: by name, or the one that has said most. */
@@ -80,6 +82,9 @@ export async function writeConsole(
   }
 }
 
+/** A pattern's characters, and the instructions that it may come to: what may take some 100 ms a line is refused. */
+const patternMax = { length: 500, instructions: 300 } as const;
+
 /**
  * Resolves with the line that a pattern is found in: one of this life of the guest, or of its last one, on any console.
  * The engine takes time in proportion to the line whatever the pattern is.
@@ -90,40 +95,52 @@ export async function waitForLine(
   timeoutMs: number | undefined,
   signal: AbortSignal,
 ): Promise<{ console: string; line: string }> {
-  const { RE2JS } = await import("re2js");
-  let regex: { testExact?: unknown; matcher(text: string): { find(): boolean } };
-  try {
-    regex = RE2JS.compile(pattern);
-  } catch (error) {
-    throw new ApiError(400, `for: ${(error as Error).message}`);
-  }
+  const matches = await matcherOf(pattern);
   const { promise, resolve, reject } = Promise.withResolvers<{ console: string; line: string }>();
-  const leaves: (() => void)[] = [];
-  const look = (): void => {
-    for (const log of vmm.consoles.logs) {
-      const tell = (line: string) => {
-        if (regex.matcher(line).find()) resolve({ console: log.name, line });
-      };
-      leaves.push(log.followLines(tell));
-    }
+  const search = new LineSearch(matches, (console, line) => resolve({ console, line }));
+  /** What has been said already comes before any reason to give up. */
+  const giveUp = (error: Error) => search.end(() => reject(error));
+  const leaves = [() => search.stop()];
+  const look = ({ logs }: ConsoleWatch): void => {
+    for (const log of logs) leaves.push(log.followLife((bytes) => search.take(log.name, bytes)));
   };
+  signal.addEventListener("abort", () => search.stop());
   const over = vmm.state === "None" ? undefined : endOf(vmm.events);
-  if (vmm.guest || over !== undefined) {
-    vmm.consoles.poll();
-    look();
-  }
-  if (over !== undefined) reject(missed(`/${pattern}/`, over));
+  const now = vmm.guest?.consoles ?? (over === undefined ? undefined : vmm.consoles);
+  now?.poll();
+  if (now) look(now);
+  if (over !== undefined) giveUp(missed(`/${pattern}/`, over));
   leaves.push(
     vmm.events.next((event) => {
       const name = nameOf(event);
-      if (name === "vm/first-run" && leaves.length === 1) look();
+      const consoles = vmm.guest?.consoles;
+      if (name === "vm/first-run" && consoles && leaves.length === 2) look(consoles);
       if (ends.includes(name)) {
-        vmm.consoles.poll();
-        reject(missed(`/${pattern}/`, name));
+        consoles?.poll();
+        giveUp(missed(`/${pattern}/`, name));
       }
     }),
   );
-  return limited(promise, reject, `/${pattern}/`, timeoutMs, signal).finally(() => {
+  return limited(promise, giveUp, `/${pattern}/`, timeoutMs, signal).finally(() => {
     for (const leave of leaves) leave();
   });
+}
+
+/** Whether a line has the pattern in it. Throws ApiError when it is none, or costs too much. */
+async function matcherOf(pattern: string): Promise<(line: string) => boolean> {
+  const { RE2JS } = await import("re2js");
+  const fail = (why: string) => new ApiError(400, `for: ${why}`, {}, "for");
+  if (pattern.length > patternMax.length) {
+    throw fail(`the pattern has more than ${patternMax.length} characters`);
+  }
+  let regex: ReturnType<typeof RE2JS.compile>;
+  try {
+    regex = RE2JS.compile(pattern);
+  } catch (error) {
+    throw fail((error as Error).message);
+  }
+  if (regex.programSize() > patternMax.instructions) {
+    throw fail("the pattern is too costly; repeat less in it");
+  }
+  return (line) => regex.matcher(line).find();
 }

@@ -76,6 +76,13 @@ export class ConsoleLog {
     return () => this.#followers.delete(follower);
   }
 
+  /** The same with what is kept of this life of the guest. */
+  followLife(follower: (bytes: Uint8Array) => void): () => void {
+    if (this.#life > 0) follower(this.#kept.subarray(this.#kept.length - this.#life));
+    this.#followers.add(follower);
+    return () => this.#followers.delete(follower);
+  }
+
   /** The guest starts over: what it said before is kept, and is not what anybody waits for. */
   beginLife(): void {
     this.poll();
