@@ -22,7 +22,7 @@ export async function attachConsole(
   const typed = follow ? Bun.stdin.stream().getReader() : undefined;
   const restore = follow && isTerminal(stdin) ? takeTerminal() : undefined;
   try {
-    const output = show(shown);
+    const output = show(shown).catch((error) => client.lost(error));
     const input = typed && type(typed, client, name, restore !== undefined);
     const left = input?.then((leaves) => (leaves ? undefined : output)) ?? output;
     await Promise.race([output, left]);

@@ -99,7 +99,11 @@ const commands: Readonly<Record<string, CtlCommand>> = {
     run: async ({ client, options: { follow } }) => {
       const operation = follow ? "events" : "events?follow=false";
       const response = await client.request("get", operation, undefined, "application/x-ndjson");
-      for await (const piece of response.body!) process.stdout.write(piece);
+      try {
+        for await (const piece of response.body!) process.stdout.write(piece);
+      } catch (error) {
+        client.lost(error);
+      }
     },
   },
   console: {
@@ -138,7 +142,7 @@ export async function runCtl({ options, positionals, vmm }: CommandInput): Promi
   const [name, ...words] = positionals;
   if (name === undefined)
     throw new UsageError(`ctl: no command; one of ${Object.keys(commands).join(", ")}`);
-  const command = commands[name];
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command === undefined) {
     const meant = nearest(name, Object.keys(commands));
     throw new UsageError(`ctl: unknown command ${quoted(name)}; did you mean ${meant}?`);

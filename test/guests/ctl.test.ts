@@ -1,6 +1,6 @@
 /** `chv ctl` beside a chv that it drives: consoles on a terminal and in a pipe, and the exit codes. */
 import { describe, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { version } from "../../package.json";
 import { close, Open, open } from "../../src/ffi/file.ts";
@@ -32,6 +32,36 @@ async function ctl(
   const [out, err] = await Promise.all([child.stdout.text(), child.stderr.text()]);
   return { code: await child.exited, out, err };
 }
+
+tests(
+  "a chv that is killed under its clients: they end with the code of a socket without one",
+  async () => {
+    await using chv = await talking();
+    const clients = [["events"], ["wait", "exit"], ["console", "--follow", "on"]].map((words) =>
+      ctl(["ctl", "--api-socket", chv.socket, ...words]),
+    );
+    while (connections(chv.pid) < 1 + clients.length);
+    chv.kill("SIGKILL");
+
+    for (const { code, err } of await Promise.all(clients)) {
+      expect([code, err]).toEqual([
+        242,
+        expect.stringContaining(`chv: --api-socket ${chv.socket}: `),
+      ]);
+      expect(err.trim().split("\n")).toHaveLength(1);
+    }
+  },
+);
+
+/** Sockets that a process has open, the one that listens among them. */
+const connections = (pid: number): number =>
+  readdirSync(`/proc/${pid}/fd`).filter((fd) => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith("socket:");
+    } catch {
+      return false;
+    }
+  }).length;
 
 describe("a console", () => {
   const settings = (path: string): string =>

@@ -80,8 +80,11 @@ export type RunOptions = v.InferOutput<typeof RunOptionsSchema>;
 
 const units = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
 
+/** What a timer takes at most, 24 days: a longer one would fire at once. */
+const timerMaxMs = 2 ** 31 - 1;
+
 /** A duration's text in milliseconds. */
 export function durationMs(text: string): number {
   const [, digits, unit] = /^(\d+)(ms|s|m|h)$/.exec(text)!;
-  return Number(digits) * units[unit as keyof typeof units];
+  return Math.min(Number(digits) * units[unit as keyof typeof units], timerMaxMs);
 }

@@ -183,6 +183,7 @@ test.each([
   ["120s", 120_000],
   ["5m", 300_000],
   ["1h", 3_600_000],
+  ["1000h", 2 ** 31 - 1], // as much as a timer takes, and not 1 ms
 ])("%s is %d ms", (text, ms) => {
   expect(durationMs(text)).toBe(ms);
 });
