@@ -15,13 +15,17 @@ import { Vmm } from "../machine/vmm/vmm.ts";
 
 /**
  * Signals that end a run cleanly, and the exit code of each: SIGTERM is how chv is told to stop, the rest as shells
- * count.
+ * count. Those at the end would otherwise end the process with the terminal left raw (SIGXCPU: `ulimit -t`).
  */
 const endingSignals = [
   ["SIGTERM", ExitCode.ok],
   ["SIGINT", ExitCode.interrupted],
   ["SIGHUP", 128 + 1],
   ["SIGQUIT", 128 + 3],
+  ["SIGUSR1", 128 + 10],
+  ["SIGUSR2", 128 + 12],
+  ["SIGALRM", 128 + 14],
+  ["SIGXCPU", 128 + 24],
 ] as const;
 
 /** Resolves to the exit code. `startNs`: when the process started, on the monotonic clock. */

@@ -7,10 +7,13 @@
 
 import { ConfigError } from "../exit-codes.ts";
 import { Epoll } from "../ffi/epoll.ts";
-import { Open, open, writeAll } from "../ffi/file.ts";
+import { Open, open, statusFlags, writeAll } from "../ffi/file.ts";
 import { SystemError } from "../ffi/libc.ts";
 import { pollEvents } from "../ffi/poll.ts";
 import type { VmmEvent } from "./vmm/events.ts";
+
+/** O_ACCMODE of fcntl(2). */
+const accessMode = 3;
 
 export class EventMonitor {
   #open = true;
@@ -18,9 +21,9 @@ export class EventMonitor {
   /** Writes to an open descriptor. */
   constructor(readonly fd: number) {}
 
-  /** Throws ConfigError when the file cannot be written. */
+  /** Throws ConfigError when the file, or the descriptor, cannot be written. */
   static to(target: { path?: string | undefined; fd?: number | undefined }): EventMonitor {
-    if (target.fd !== undefined) return new EventMonitor(target.fd);
+    if (target.fd !== undefined) return EventMonitor.#inherited(target.fd);
     const path = target.path!;
     try {
       // a named pipe must have its reader: waiting for one would hold up the start
@@ -32,6 +35,13 @@ export class EventMonitor {
       const fix = "name a file that this user may write";
       throw new ConfigError(`--event-monitor ${path}: ${error.reason}; ${fix}`, "--event-monitor");
     }
+  }
+
+  static #inherited(fd: number): EventMonitor {
+    const flags = statusFlags(fd);
+    if (flags >= 0 && (flags & accessMode) !== Open.readOnly) return new EventMonitor(fd);
+    const why = "not open for writing; pass one that is, as in 9>events";
+    throw new ConfigError(`--event-monitor fd=${fd}: ${why}`, "--event-monitor");
   }
 
   /** One event, as a line. */

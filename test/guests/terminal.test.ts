@@ -36,6 +36,10 @@ describe("a terminal on standard input", () => {
     ["SIGINT", 130],
     ["SIGHUP", 129],
     ["SIGQUIT", 131],
+    ["SIGUSR1", 138],
+    ["SIGUSR2", 140],
+    ["SIGALRM", 142],
+    ["SIGXCPU", 152],
   ] as const) {
     test(
       `is in raw mode while the guest runs, and as it was after ${signal}`,

@@ -48,6 +48,20 @@ test("a file that is there is continued", () => {
   expect(readFileSync(path, "utf8").match(/\n/g)).toHaveLength(2);
 });
 
+test("a descriptor that is not there, or is for reading, is an error of one line", () => {
+  const { read, write } = pipe();
+  const message = (fd: number) =>
+    `--event-monitor fd=${fd}: not open for writing; pass one that is, as in 9>events`;
+
+  for (const fd of [read, 2 ** 20]) {
+    expect(() => EventMonitor.to({ fd })).toThrow(new ConfigError(message(fd)));
+  }
+  EventMonitor.to({ fd: write }).write(event("booting"));
+
+  expect(JSON.parse(text(read)).event).toBe("booting");
+  for (const fd of [read, write]) close(fd);
+});
+
 test("text from a guest cannot break out of its line", () => {
   const { read, write } = pipe();
   new EventMonitor(write).write(event("failed", 0, { reason: 'a "quote"\nand a line' }));
