@@ -371,6 +371,7 @@ describe("a pause", () => {
 describe("a command", () => {
   test.each([
     ["RX", CTRL_RX, [0, 0, 0]],
+    ["RX of all multicast", CTRL_RX, [0, 1, 0]],
     ["RX_EXTRA", RX_EXTRA, [0, 2, 0]],
     ["MAC table", CTRL_RX, [1, 0, ...table([], [])]],
     ["MAC", MAC_ADDR, [1, 1, ...other]],
