@@ -106,6 +106,8 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     // a driver that cannot flush gets a disk that need not be flushed (section 5.2.6.2)
     const durable = !has(BlockFeature.FLUSH) || (!wce && !this.spec.writeback);
     flags[alwaysDurable] = durable ? 1 : 0;
+    // and a switch that says so (section 5.2.5.2)
+    if (wce && !has(BlockFeature.FLUSH)) Atomics.store(this.config, VirtioBlkConfig.offsets.wce, 0);
     flags[discardChosen] = has(BlockFeature.DISCARD) ? 1 : 0;
     flags[zeroesChosen] = has(BlockFeature.WRITE_ZEROES) ? 1 : 0;
     flags[stopping] = 0;

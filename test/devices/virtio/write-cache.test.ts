@@ -56,3 +56,15 @@ test.each([
 ] as const)("%s", (_name, writeback, features, wce, durable) => {
   expect(durability(writeback, features, wce)).toEqual([durable, durable]);
 });
+
+test("a driver that does not flush finds the switch off", () => {
+  using disk = new Disk({ writeback: true });
+  const wce = 32; // its place in struct virtio_blk_config
+  disk.backend.stop(() => {});
+  disk.backend.start(disk.queues, FLUSH | CONFIG_WCE);
+  expect(disk.config[wce]).toBe(1);
+  disk.backend.stop(() => {});
+  disk.backend.start(disk.queues, CONFIG_WCE);
+
+  expect(disk.config[wce]).toBe(0);
+});
