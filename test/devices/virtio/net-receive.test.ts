@@ -106,6 +106,22 @@ describe("a frame", () => {
     },
   );
 
+  test("after frame takes the next buffers of the ring, whichever comes first", () => {
+    open({ queueSize: 8 });
+    rig.post(Array(8).fill([150]));
+    for (let mark = 0; mark < 16; mark++) {
+      rig.host.send(plainFrame(1000, mark));
+      rig.settle();
+      const [received, ...more] = rig.received();
+      expect([received!.frame, more]).toEqual([plainFrame(1000, mark), []]);
+      expect(received!.lengths).toEqual([...Array(6).fill(150), 112]); // 12 of the header
+      rig.post(Array(7).fill([150]));
+    }
+    for (const length of [1000, 60]) rig.host.send(plainFrame(length));
+    rig.settle();
+    expect(frames()).toEqual([plainFrame(1000), plainFrame(60)]); // all eight are there
+  });
+
   test("takes more than 255 buffers", () => {
     open({ queueSize: 512 });
     rig.post(Array.from({ length: 400 }, () => [12]));
