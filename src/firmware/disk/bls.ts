@@ -18,6 +18,8 @@ export interface BlsEntry {
 }
 
 const linesMax = 1000;
+/** Characters of what entries are sorted by. */
+const keyMost = 256;
 
 export function readBlsEntry(fileName: string, text: string): BlsEntry {
   const values = new Map<string, string[]>();
@@ -29,14 +31,15 @@ export function readBlsEntry(fileName: string, text: string): BlsEntry {
     else values.set(key, [value]);
   }
   const last = (key: string) => values.get(key)?.at(-1);
+  const sorted = (key: string) => last(key)?.slice(0, keyMost) ?? "";
   const name = fileName.replace(/\.conf$/i, "");
   const [, id = name, left] = /^(.*)\+(\d+)(?:-\d+)?$/.exec(name) ?? [];
   return {
     id,
     title: last("title") ?? id,
-    version: last("version") ?? "",
-    sortKey: last("sort-key") ?? "",
-    machineId: last("machine-id") ?? "",
+    version: sorted("version"),
+    sortKey: sorted("sort-key"),
+    machineId: sorted("machine-id"),
     linux: last("linux"),
     efi: last("efi"),
     initrds: values.get("initrd") ?? [],

@@ -8,8 +8,8 @@ export interface BootFile {
   readonly path: string;
   /** Its partition, for messages. */
   readonly place: string;
-  /** Throws DiskError. */
-  read(): Uint8Array;
+  /** At most `limit` bytes, if not said 512 MiB. Throws DiskError. */
+  read(limit?: number): Uint8Array;
 }
 
 export interface BootSetup {
@@ -39,17 +39,23 @@ export interface BootSource {
   readonly entry: string | undefined;
 }
 
-const kernelBytesMax = 512 * 2 ** 20;
+/** Of a kernel, and of all initramfs files together. */
+export const kernelBytesMax = 512 * 2 ** 20;
 
 /** A file of a partition. */
 export function fileOf(volume: Volume, path: string): BootFile {
   return {
     path,
     place: volume.name,
-    read() {
-      const bytes = volume.files?.readFile(path, kernelBytesMax);
-      if (!bytes) throw new DiskError(`${path} is no file of ${volume.shown}`);
-      return bytes;
+    read(limit = kernelBytesMax) {
+      try {
+        const bytes = volume.files?.readFile(path, limit);
+        if (!bytes) throw new DiskError("it is no file");
+        return bytes;
+      } catch (error) {
+        if (!(error instanceof DiskError)) throw error;
+        throw new DiskError(`${path} of ${volume.shown}: ${error.message}`);
+      }
     },
   };
 }

@@ -3,11 +3,14 @@
  * are found whatever their case.
  */
 import type { FileSystem } from "./file-system.ts";
-import { DiskError, type Medium, viewOf } from "./medium.ts";
+import { Folders } from "./folders.ts";
+import { DiskError, isCutShort, type Medium, viewOf } from "./medium.ts";
 
 const entryBytes = 32;
 const Attribute = { label: 0x08, folder: 0x10, longName: 0x0f, mask: 0x3f } as const;
 const folderBytesMax = 8 * 2 ** 20;
+/** FAT32 of 16 million clusters. */
+const tableBytesMax = 64 * 2 ** 20;
 /** Above these a FAT is of the next kind, by the number of its clusters. */
 const [fat12Clusters, fat16Clusters] = [4085, 65525];
 const ended = { 12: 0xff8, 16: 0xfff8, 32: 0x0fff_fff8 } as const;
@@ -23,6 +26,8 @@ export class Fat implements FileSystem {
   readonly type = "vfat";
   readonly label: string;
   readonly uuid: string;
+  /** Entries by name in lower case, of folders by their first cluster. */
+  readonly #folders = new Folders<Entry>("FAT");
   readonly #bits: 12 | 16 | 32;
   readonly #clusterBytes: number;
   readonly #clusters: number;
@@ -50,14 +55,18 @@ export class Fat implements FileSystem {
     const rootSectors = Math.ceil((view.getUint16(17, true) * entryBytes) / sector);
     const dataSector = reserved + fats * fatSectors + rootSectors;
     if (reserved === 0 || fatSectors === 0 || dataSector > sectors) throw noFat();
-    if (sectors * sector > medium.size) throw new DiskError("FAT: longer than its partition");
+    if (sectors * sector > medium.size) {
+      throw new DiskError(`FAT: longer than its partition; ${isCutShort}`);
+    }
 
     this.#clusterBytes = sector * perCluster;
     this.#clusters = Math.floor((sectors - dataSector) / perCluster);
     const wide = view.getUint16(22, true) === 0;
     this.#bits =
       wide || this.#clusters >= fat16Clusters ? 32 : this.#clusters < fat12Clusters ? 12 : 16;
-    this.#fat = viewOf(medium.read(reserved * sector, fatSectors * sector));
+    const fatBytes = Math.min(fatSectors * sector, (this.#clusters + 2) * 4);
+    if (fatBytes > tableBytesMax) throw new DiskError(`FAT: a table of ${fatBytes} bytes`);
+    this.#fat = viewOf(medium.read(reserved * sector, fatBytes));
     this.#dataAt = dataSector * sector;
     this.#rootAt = (reserved + fats * fatSectors) * sector;
     this.#rootBytes = rootSectors * sector;
@@ -79,21 +88,32 @@ export class Fat implements FileSystem {
     return content.slice(0, size);
   }
 
+  stat(path: string): { readonly folder: boolean; readonly size: number } | undefined {
+    return this.#find(path);
+  }
+
   list(path: string): string[] | undefined {
     const entry = this.#find(path);
-    return entry?.folder ? [...this.#entries(entry)].map(({ name }) => name) : undefined;
+    return entry?.folder ? [...this.#entries(entry).values()].map(({ name }) => name) : undefined;
   }
 
   #find(path: string): Entry | undefined {
     let entry: Entry = { name: "/", folder: true, cluster: this.#rootCluster, size: 0 };
-    for (const name of path.split("/").filter((one) => one !== "" && one !== ".")) {
+    for (const name of this.#folders.names(path).filter((one) => one !== ".")) {
       if (!entry.folder) return undefined;
-      const wanted = name.toLowerCase();
-      const found = [...this.#entries(entry)].find((one) => one.name.toLowerCase() === wanted);
+      const found = this.#entries(entry).get(name.toLowerCase());
       if (!found) return undefined;
       entry = found;
     }
     return entry;
+  }
+
+  #entries(folder: Entry): ReadonlyMap<string, Entry> {
+    return this.#folders.entries(folder.cluster, (about) => {
+      const bytes = this.#folder(folder);
+      about(bytes.length);
+      return this.#read(bytes);
+    });
   }
 
   #folder({ cluster }: Entry): Uint8Array {
@@ -140,8 +160,7 @@ export class Fat implements FileSystem {
   }
 
   /** A long name lies in entries before its short one, last part first. */
-  *#entries(folder: Entry): Iterable<Entry> {
-    const bytes = this.#folder(folder);
+  *#read(bytes: Uint8Array): Iterable<[string, Entry]> {
     const view = viewOf(bytes);
     let long = "";
     for (let at = 0; at + entryBytes <= bytes.length && bytes[at] !== 0; at += entryBytes) {
@@ -158,12 +177,13 @@ export class Fat implements FileSystem {
       long = "";
       if (attribute & Attribute.label || name === "." || name === "..") continue;
       const high = this.#bits === 32 ? view.getUint16(at + 20, true) : 0;
-      yield {
+      const entry = {
         name,
         folder: (attribute & Attribute.folder) !== 0,
         cluster: high * 0x1_0000 + view.getUint16(at + 26, true),
         size: view.getUint32(at + 28, true),
       };
+      yield [name.toLowerCase(), entry];
     }
   }
 }

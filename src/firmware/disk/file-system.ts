@@ -7,6 +7,8 @@ export interface FileSystem {
   readonly uuid: string;
   /** The whole file; undefined when there is none. Throws DiskError when it is longer than `limit` or unreadable. */
   readFile(path: string, limit: number): Uint8Array | undefined;
+  /** What a path leads to; undefined when there is none. */
+  stat(path: string): { readonly folder: boolean; readonly size: number } | undefined;
   /** Names in a folder, without `.` and `..`; undefined when there is no such folder. */
   list(path: string): string[] | undefined;
 }

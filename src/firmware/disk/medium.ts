@@ -15,11 +15,31 @@ export interface Medium {
   read(offset: number, length: number): Uint8Array;
 }
 
-/** A part of a medium as one of its own. What lies outside the whole is an error when it is read. */
+/** What follows of a part that is longer than the whole. */
+export const isCutShort = "is the image cut short?";
+
+/** The same, as far as `most` bytes are read of it in all: a disk can have chv read the same for ever. */
+export function metered(whole: Medium, most: number): Medium {
+  let left = most;
+  return {
+    size: whole.size,
+    read(offset, length) {
+      checkRange(whole.size, offset, length);
+      left -= length;
+      if (left < 0) throw new DiskError(`more than ${most} bytes are to be read of the disk`);
+      return whole.read(offset, length);
+    },
+  };
+}
+
+/** A part of a medium as one of its own. One that ends outside the whole is an error when it is read. */
 export function part(whole: Medium, start: number, size: number): Medium {
   return {
     size,
     read(offset, length) {
+      if (start + size > whole.size) {
+        throw new DiskError(`ends behind the end of the disk; ${isCutShort}`);
+      }
       checkRange(size, offset, length);
       return whole.read(start + offset, length);
     },

@@ -45,13 +45,13 @@ export function readPartitions(disk: Medium): PartitionTable | undefined {
   return partitions.length === 0 ? undefined : { kind: "mbr", partitions };
 }
 
-/** A FAT's boot sector ends as an MBR does; its "entries" are text, and lie outside the disk. */
+/** A FAT's boot sector ends as an MBR does; its "entries" are text, and begin outside the disk. */
 function readMbr(disk: Medium, view: DataView): Partition[] {
   const signature = view.getUint32(440, true).toString(16).padStart(8, "0");
   const found: Partition[] = [];
   const add = (number: number, type: number, startSector: number, sectors: number) => {
     const [start, size] = [startSector * sectorBytes, sectors * sectorBytes];
-    if (start + size > disk.size) return;
+    if (start >= disk.size) return;
     const uuid = `${signature}-${number.toString(16).padStart(2, "0")}`;
     const shown = `0x${type.toString(16).padStart(2, "0")}`;
     found.push({ number, start, size, type: shown, uuid, name: "" });

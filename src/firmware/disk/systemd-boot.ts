@@ -9,7 +9,8 @@ import { peSections } from "./pe.ts";
 import { compareVersions } from "./versions.ts";
 import type { Volume } from "./volumes.ts";
 
-const confBytesMax = 2 ** 20;
+const confBytesMax = 2 ** 16;
+/** Entries and images that are looked at. */
 const filesMax = 1000;
 const imageBytesMax = 2 ** 30;
 
@@ -39,11 +40,12 @@ export function candidatesOf(volumes: readonly Volume[]): Candidate[] {
   const images: Candidate[] = [];
   for (const volume of volumes) {
     const files = volume.readable;
-    for (const name of confs(files?.list("/loader/entries"))) {
+    const room = Math.max(0, filesMax - entries.size - images.length);
+    for (const name of confs(files?.list("/loader/entries")).slice(0, room)) {
       const bytes = files!.readFile(`/loader/entries/${name}`, confBytesMax);
       entries.set(readBlsEntry(name, new TextDecoder().decode(bytes)), volume);
     }
-    for (const name of (files?.list("/EFI/Linux") ?? []).slice(0, filesMax)) {
+    for (const name of (files?.list("/EFI/Linux") ?? []).slice(0, room)) {
       const path = `/EFI/Linux/${name}`;
       if (/\.efi$/i.test(name)) {
         images.push({ id: name, title: name, volume, path, entry: undefined });
@@ -61,8 +63,7 @@ export function candidatesOf(volumes: readonly Volume[]): Candidate[] {
   ];
 }
 
-const confs = (names: readonly string[] = []) =>
-  names.filter((name) => /\.conf$/i.test(name)).slice(0, filesMax);
+const confs = (names: readonly string[] = []) => names.filter((name) => /\.conf$/i.test(name));
 
 /** What `loader.conf` of the ESP says is the default: a name with * and ?. */
 export function defaultOf(esp: Volume | undefined): string | undefined {
@@ -127,10 +128,7 @@ export function bootCandidate({ volume, path, entry, title }: Candidate): Direct
 }
 
 function present(volume: Volume, path: string, config: string): BootFile {
-  const cut = path.lastIndexOf("/");
-  const names = volume.files?.list(path.slice(0, cut + 1)) ?? [];
-  const name = path.slice(cut + 1).toLowerCase();
-  if (names.some((one) => one.toLowerCase() === name)) return fileOf(volume, path);
+  if (volume.files?.stat(path)) return fileOf(volume, path);
   throw new DiskError(`${config}: no ${path} on ${volume.shown}`);
 }
 

@@ -2,7 +2,7 @@
 import { Ext4 } from "./ext4/ext4.ts";
 import { Fat } from "./fat.ts";
 import type { FileSystem } from "./file-system.ts";
-import { DiskError, type Medium, part } from "./medium.ts";
+import { DiskError, type Medium, metered, part } from "./medium.ts";
 import { type Partition, type PartitionTable, readPartitions } from "./partitions.ts";
 import { type Content, contentNames, probeContent } from "./probe-content.ts";
 
@@ -12,6 +12,9 @@ export const PartitionType = {
   /** The extended boot loader partition: /boot. */
   boot: ["bc13c2ff-59e6-4262-a352-b275fd6f7172", "0xea"],
 } as const;
+
+/** Of a disk, in bytes: kernel, initramfs and a journal are the most of it. */
+const readMost = 3 * 2 ** 30;
 
 export class Volume {
   #opened: FileSystem | undefined;
@@ -30,24 +33,37 @@ export class Volume {
     if (files) this.#content = files.type === "vfat" ? "vfat" : "ext";
   }
 
+  /** "unknown" also for what cannot be read. */
   get content(): Content {
-    this.#content ??= probeContent(this.medium);
+    if (this.#content === undefined) {
+      try {
+        this.#content = probeContent(this.medium);
+      } catch (error) {
+        this.#content = "unknown";
+        this.#fail(error);
+      }
+    }
     return this.#content;
+  }
+
+  #fail(error: unknown): void {
+    if (!(error instanceof DiskError)) throw error;
+    this.#problem = new DiskError(`${this.name}: ${error.message}`);
   }
 
   /** What it holds, where that can be read; the same each time. Throws DiskError when it is broken. */
   get files(): FileSystem | undefined {
-    if (this.#problem) throw this.#problem;
     if (this.#opened) return this.#opened;
     const { content } = this;
-    if (content !== "ext" && content !== "vfat") return undefined;
-    try {
-      this.#opened = content === "ext" ? new Ext4(this.medium) : new Fat(this.medium);
-    } catch (error) {
-      if (error instanceof DiskError)
-        this.#problem = new DiskError(`${this.name}: ${error.message}`);
-      throw this.#problem ?? error;
+    if (this.#problem === undefined) {
+      try {
+        if (content === "ext") this.#opened = new Ext4(this.medium);
+        if (content === "vfat") this.#opened = new Fat(this.medium);
+      } catch (error) {
+        this.#fail(error);
+      }
     }
+    if (this.#problem) throw this.#problem;
     return this.#opened;
   }
 
@@ -86,13 +102,14 @@ export class Volumes {
 
   /** Throws DiskError when the partition table is broken. */
   static of(disk: Medium): Volumes {
-    const whole = new Volume(disk, undefined, "hd0");
+    const read = metered(disk, readMost);
+    const whole = new Volume(read, undefined, "hd0");
     // the boot sector of a FAT can pass for a partition table
-    const table = ["ext", "vfat"].includes(whole.content) ? undefined : readPartitions(disk);
+    const table = ["ext", "vfat"].includes(whole.content) ? undefined : readPartitions(read);
     if (!table) return new Volumes([whole], undefined);
     const kind = table.kind === "mbr" ? "msdos" : "gpt";
     const volumes = table.partitions.map(
-      (one) => new Volume(part(disk, one.start, one.size), one, `hd0,${kind}${one.number}`),
+      (one) => new Volume(part(read, one.start, one.size), one, `hd0,${kind}${one.number}`),
     );
     return new Volumes(volumes, table);
   }

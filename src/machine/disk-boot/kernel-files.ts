@@ -10,6 +10,7 @@ import {
   type BootFile,
   type BootSetup,
   joined,
+  kernelBytesMax,
   NoBootSetup,
 } from "../../firmware/disk/boot-setup.ts";
 import { DiskError } from "../../firmware/disk/medium.ts";
@@ -197,7 +198,13 @@ const shown = ({ path, place }: BootFile): string => `${path} (${place})`;
 
 /** Files of the disk as one file that the loaders take. */
 function inMemory(name: string, path: string, files: readonly BootFile[], owned: Owned): InputFile {
-  const bytes = joined(files.map((file) => file.read()));
+  let left = kernelBytesMax;
+  const read = (file: BootFile) => {
+    const bytes = file.read(left);
+    left -= bytes.length;
+    return bytes;
+  };
+  const bytes = joined(files.map(read));
   const fd = owned.fd(memfd(`chv-${name}`, false));
   if (!writeAll(fd, bytes)) {
     throw new ConfigError(`--disk: no memory for the ${name} of ${bytes.length} bytes`, "--disk");

@@ -4,11 +4,8 @@ import {
   copyFileSync,
   mkdirSync,
   mkdtempSync,
-  openSync,
   readFileSync,
-  readSync,
   rmSync,
-  statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -19,6 +16,7 @@ import fc from "fast-check";
 import { crc32c } from "../../../src/firmware/disk/ext4/crc32c.ts";
 import { Ext4 } from "../../../src/firmware/disk/ext4/ext4.ts";
 import { DiskError, type Medium } from "../../../src/firmware/disk/medium.ts";
+import { fileMedium } from "./media.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-ext4-"));
 const tree = join(folder, "tree");
@@ -61,23 +59,7 @@ function run(...command: string[]): string {
   return Bun.spawnSync(command, { env }).stdout.toString();
 }
 
-function medium(path: string): Medium & { reads: number } {
-  const fd = openSync(path, "r");
-  const { size } = statSync(path);
-  return {
-    size,
-    reads: 0,
-    read(offset, length) {
-      this.reads += length;
-      const into = new Uint8Array(length);
-      if (offset + length > size) throw new DiskError("beyond the end");
-      readSync(fd, into, 0, length, offset);
-      return into;
-    },
-  };
-}
-
-const open = (path: string) => new Ext4(medium(path));
+const open = (path: string) => new Ext4(fileMedium(path));
 const limit = 2 ** 28;
 
 describe.each([
@@ -146,7 +128,7 @@ test("label and UUID are those that blkid tells", () => {
 
 test("only what is needed is read", () => {
   const path = image(["-t", "ext4"]);
-  const counted = medium(path);
+  const counted = fileMedium(path);
   new Ext4(counted).readFile("/etc/small", limit);
 
   expect(counted.reads).toBeLessThan(200_000);
@@ -173,6 +155,7 @@ describe("an unclean journal", () => {
     ["64 bit, checksums of version 3", "64bit,metadata_csum", "jo -c"],
     ["64 bit, without checksums", "64bit,^metadata_csum", "jo"],
     ["32 bit, without checksums", "^64bit,^metadata_csum", "jo"],
+    ["a journal by block map", "^64bit,^metadata_csum,^extents", "jo"],
   ])("is replayed in memory as e2fsck replays it: %s", (_, features, journal) => {
     const { path } = unclean(features, journal);
     const repaired = `${path}-repaired`;
@@ -188,6 +171,21 @@ describe("an unclean journal", () => {
     expect(content.toHex()).toBe(open(repaired).readFile("/etc/small", limit)!.toHex());
     expect(open(repaired).replayedBlocks).toBe(0);
     expect(before.equals(readFileSync(path))).toBe(true);
+  });
+
+  test("a block that begins as the journal's own do is what it was", () => {
+    const { path, block } = unclean("64bit,metadata_csum", "jo -c");
+    const data = join(folder, "escaped");
+    const content = Buffer.from(pattern(4096, 11));
+    content.writeUInt32BE(0xc03b3998);
+    writeFileSync(data, content);
+    const script = join(folder, "escape");
+    writeFileSync(script, `jo -c\njw -b ${block} ${data}\njc\n`);
+    run("debugfs", "-w", "-f", script, path);
+
+    expect(open(path).readFile("/etc/small", limit)!.toHex()).toBe(
+      content.subarray(0, 100).toString("hex"),
+    );
   });
 
   test("a revoked block stays as it is", () => {

@@ -140,6 +140,10 @@ describe("what chv does not know is named with its line", () => {
     ["initrdx {\n}", 'grub.cfg:1: chv does not know the command "initrdx" with { }'],
     ["break 2", "grub.cfg:1: chv does not know break 2"],
     ["set x", 'grub.cfg:1: chv does not know "set x"'],
+    [
+      "echo /a*\ninsmod regexp\necho /a*",
+      "grub.cfg:3: chv does not look for files by patterns: /a*",
+    ],
   ])("%j", (script, message) => {
     expect(() => run(script)).toThrow(new DiskError(message));
   });

@@ -160,7 +160,9 @@ describe("systemd-boot", () => {
 
   test("entries on the extended boot loader partition, by the ESP's loader.conf", () => {
     const { "/loader/loader.conf": loader, ...rest } = entries;
-    const boot = { number: 2, gptType: xbootldr, uuid: "B", files: rest } as const;
+    // not a FAT: the case of names counts
+    const files = { ...rest, "/V1": "K1" };
+    const boot = { number: 2, gptType: xbootldr, uuid: "B", files } as const;
     const setup = bootSetupOf(disk(uefi({ "/loader/loader.conf": loader }), boot));
     expect([setup.title, setup.kernel.place]).toEqual(["Old", "partition 2"]);
   });

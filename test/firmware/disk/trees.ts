@@ -30,6 +30,11 @@ export function fileSystem({ type = "ext4", label = "", uuid = "", files }: Tree
     type,
     label,
     uuid,
+    stat(path) {
+      const found = this.readFile(path, Number.POSITIVE_INFINITY);
+      const folder = this.list(path) !== undefined;
+      return found || folder ? { folder, size: found?.length ?? 0 } : undefined;
+    },
     readFile(path, limit) {
       const found = [...bytes].find(([name]) => same(name) === clean(path))?.[1];
       if (found && found.length > limit) throw new DiskError(`more than the ${limit} looked for`);

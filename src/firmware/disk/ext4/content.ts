@@ -8,7 +8,7 @@ const depthMax = 5;
 const direct = 12;
 
 /** `count` blocks of a file from `logical` on: at `physical`, or all zeros where that is 0. */
-interface Run {
+export interface Run {
   readonly logical: number;
   readonly count: number;
   readonly physical: number;
@@ -35,45 +35,69 @@ export function contentOf(volume: Volume, inode: RawInode, limit: number): Uint8
   return content ?? new Uint8Array(size);
 }
 
-/** The block that holds one of the file's blocks; 0 for a hole. */
+/** Where a file's blocks lie, in ascending order, neighbours in one; holes are left out, or at 0. */
 export function* runsOf(volume: Volume, inode: RawInode, blocks: number): Iterable<Run> {
   const { i_block, i_flags } = inode.fields;
-  if (i_flags & InodeFlag.EXTENTS)
-    yield* extentRuns(volume, i_block.slice(), depthMax, { left: 1e6 });
-  else yield* mapRuns(volume, viewOf(i_block.slice()), blocks);
+  const runs =
+    i_flags & InodeFlag.EXTENTS
+      ? extentRuns(volume, i_block.slice(), depthMax, { next: 0, blocks })
+      : mapRuns(volume, viewOf(i_block.slice()), blocks);
+  let open: Run | undefined;
+  for (const { logical, count, physical } of runs) {
+    if (open && open.physical > 0 && physical === open.physical + open.count) {
+      if (logical === open.logical + open.count) {
+        open = { ...open, count: open.count + count };
+        continue;
+      }
+    }
+    if (open) yield open;
+    open = { logical, count, physical };
+  }
+  if (open) yield open;
 }
 
-/** A tree that goes in circles would never end: `budget` is how many nodes there may be. */
+/** What a walk through a tree has passed: it only goes up, so that no tree is without end. */
+interface Walk {
+  /** The lowest block that the next extent may begin with. */
+  next: number;
+  /** Of the file; what lies behind them is not looked at. */
+  readonly blocks: number;
+}
+
 function* extentRuns(
   volume: Volume,
   node: Uint8Array,
   depth: number,
-  budget: { left: number },
+  walk: Walk,
+  isRoot = true,
 ): Iterable<Run> {
   const view = viewOf(node);
   const header = new ExtentHeader(view);
   const { eh_entries: entries, eh_depth } = header;
   const room = Math.floor((node.length - ExtentHeader.size) / extentBytes);
-  if (header.eh_magic !== extentMagic || eh_depth > depth || entries > room || budget.left-- <= 0) {
-    throw new DiskError("ext4: a broken extent tree");
+  const isEmpty = entries === 0 && !isRoot;
+  if (header.eh_magic !== extentMagic || eh_depth > depth || entries > room || isEmpty) {
+    throw brokenTree();
   }
-  for (let i = 0; i < entries; i++) {
+  for (let i = 0; i < entries && walk.next < walk.blocks; i++) {
     const at = ExtentHeader.size + i * extentBytes;
     if (eh_depth > 0) {
       const block = view.getUint16(at + 8, true) * highUnit + view.getUint32(at + 4, true);
-      yield* extentRuns(volume, volume.block(block).slice(), eh_depth - 1, budget);
+      yield* extentRuns(volume, volume.block(block), eh_depth - 1, walk, false);
       continue;
     }
+    const logical = view.getUint32(at, true);
     const length = view.getUint16(at + 4, true);
     const start = view.getUint16(at + 6, true) * highUnit + view.getUint32(at + 8, true);
     const written = length <= extentWritten;
-    yield {
-      logical: view.getUint32(at, true),
-      count: written ? length : length - extentWritten,
-      physical: written ? start : 0,
-    };
+    const count = written ? length : length - extentWritten;
+    if (logical < walk.next || count === 0) throw brokenTree();
+    walk.next = logical + count;
+    yield { logical, count, physical: written ? start : 0 };
   }
 }
+
+const brokenTree = () => new DiskError("ext4: a broken extent tree");
 
 /** The block map of ext2 and ext3: 12 blocks, and three trees of one, two and three levels. */
 function* mapRuns(volume: Volume, map: DataView, blocks: number): Iterable<Run> {
@@ -85,7 +109,7 @@ function* mapRuns(volume: Volume, map: DataView, blocks: number): Iterable<Run> 
       logical += perBlock ** depth;
       return;
     }
-    const pointers = viewOf(volume.block(block).slice());
+    const pointers = viewOf(volume.block(block));
     for (let i = 0; i < perBlock && logical < blocks; i++) {
       yield* level(pointers.getUint32(i * 4, true), depth - 1);
     }

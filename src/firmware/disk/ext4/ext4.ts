@@ -1,5 +1,6 @@
 /** ext2, ext3 and ext4, read only: paths, folders, links and files. */
 import type { FileSystem } from "../file-system.ts";
+import { Folders } from "../folders.ts";
 import { DiskError, type Medium, viewOf } from "../medium.ts";
 import { contentOf, inlineData, systemData } from "./content.ts";
 import { replayJournal } from "./journal.ts";
@@ -7,7 +8,6 @@ import { InodeFlag, Mode, rootInode } from "./layout.ts";
 import { type RawInode, Volume } from "./volume.ts";
 
 const linksMax = 40;
-const folderBytesMax = 64 * 2 ** 20;
 const linkBytesMax = 4096;
 /** A symbolic link shorter than this lies in place of its inode's block map. */
 const fastLinkBytes = 60;
@@ -19,6 +19,8 @@ export class Ext4 implements FileSystem {
   /** Blocks that the journal brought up to date. */
   readonly replayedBlocks: number;
   readonly #volume: Volume;
+  /** Inodes by name, of folders by their inode. */
+  readonly #folders = new Folders<number>("ext4");
 
   /** Throws DiskError when the medium holds none, or one that is not read. */
   constructor(medium: Medium) {
@@ -35,16 +37,21 @@ export class Ext4 implements FileSystem {
     return contentOf(this.#volume, inode, limit);
   }
 
+  stat(path: string): { readonly folder: boolean; readonly size: number } | undefined {
+    const inode = this.#find(path);
+    return inode && { folder: typeOf(inode) === Mode.directory, size: inode.size };
+  }
+
   list(path: string): string[] | undefined {
     const inode = this.#find(path);
     if (!inode || typeOf(inode) !== Mode.directory) return undefined;
-    return [...this.#entries(inode)].map(([name]) => name);
+    return [...this.#entries(inode).keys()];
   }
 
   /** The inode at a path, links followed; undefined when there is none. */
   #find(path: string): RawInode | undefined {
     let links = linksMax;
-    const names = path.split("/").filter((name) => name !== "");
+    const names = this.#folders.names(path);
     /** Inodes from the root to where we are: `..` goes back. */
     const way = [this.#volume.inode(rootInode)];
     for (let name = names.shift(); name !== undefined; name = names.shift()) {
@@ -55,7 +62,7 @@ export class Ext4 implements FileSystem {
       }
       const folder = way.at(-1)!;
       if (typeOf(folder) !== Mode.directory) return undefined;
-      const number = this.#lookUp(folder, name);
+      const number = this.#entries(folder).get(name);
       if (number === undefined) return undefined;
       const inode = this.#volume.inode(number);
       if (typeOf(inode) !== Mode.link) {
@@ -65,7 +72,7 @@ export class Ext4 implements FileSystem {
       if (links-- === 0) throw new DiskError(`ext4: too many links on the way to ${path}`);
       const target = this.#target(inode);
       if (target.startsWith("/")) way.length = 1;
-      names.unshift(...target.split("/").filter((one) => one !== ""));
+      names.unshift(...this.#folders.names(target));
     }
     return way.at(-1);
   }
@@ -79,13 +86,15 @@ export class Ext4 implements FileSystem {
     return new TextDecoder().decode(contentOf(this.#volume, inode, linkBytesMax));
   }
 
-  #lookUp(folder: RawInode, wanted: string): number | undefined {
-    for (const [name, number] of this.#entries(folder)) if (name === wanted) return number;
-    return undefined;
+  #entries(folder: RawInode): ReadonlyMap<string, number> {
+    return this.#folders.entries(folder.number, (about) => {
+      about(folder.size);
+      return this.#read(folder);
+    });
   }
 
   /** Every name of a folder and its inode; an index (dir_index) looks like empty entries to who reads on. */
-  *#entries(folder: RawInode): Iterable<[string, number]> {
+  *#read(folder: RawInode): Iterable<[string, number]> {
     const { i_flags } = folder.fields;
     if (i_flags & InodeFlag.ENCRYPT) throw new DiskError("ext4: a folder with encrypted names");
     if (i_flags & InodeFlag.INLINE_DATA) {
@@ -94,7 +103,7 @@ export class Ext4 implements FileSystem {
       yield* entriesIn(systemData(folder));
       return;
     }
-    const content = contentOf(this.#volume, folder, folderBytesMax);
+    const content = contentOf(this.#volume, folder, folder.size);
     for (let at = 0; at < content.length; at += this.#volume.blockBytes) {
       yield* entriesIn(content.subarray(at, at + this.#volume.blockBytes));
     }

@@ -3,11 +3,11 @@
  * would write when it mounts an unclean file system is laid over the blocks as they are. All numbers are big-endian.
  */
 import { DiskError, viewOf } from "../medium.ts";
-import { contentOf } from "./content.ts";
+import { type Run, runsOf } from "./content.ts";
 import { crc32c } from "./crc32c.ts";
+import { journalMagic as magic } from "./layout.ts";
 import type { Volume } from "./volume.ts";
 
-const magic = 0xc03b_3998;
 const BlockType = {
   descriptor: 1,
   commit: 2,
@@ -20,13 +20,18 @@ const Feature = { "64bit": 2, csumV2: 8, csumV3: 0x10, fastCommit: 0x20 } as con
 const known = 1 | 2 | 4 | 8 | 0x10 | 0x20;
 const headerBytes = 12;
 const uuidBytes = 16;
-const journalBytesMax = 2 ** 30;
+/** h_chksum[0] of a commit block. */
+const commitSumAt = 16;
+const journalBlocksMax = 2 ** 20;
 const highUnit = 0x1_0000_0000;
 
-/** One block of a transaction: where it belongs, and where in the log it lies. */
+/** The first tag of fast commits (Linux, fs/ext4/fast_commit.h), and where it has a transaction's number. */
+const [fastCommitHead, fastCommitSequenceAt] = [9, 8];
+
+/** One block of a transaction: where it belongs, and where on the medium the log has it. */
 interface Logged {
   readonly target: number;
-  readonly at: number;
+  readonly block: number;
   readonly escaped: boolean;
 }
 
@@ -42,8 +47,7 @@ export function replayJournal(volume: Volume): number {
   if (number === 0 || s_journal_dev !== 0) {
     throw new DiskError("ext4: the journal is on another device; mount the file system once");
   }
-  const log = contentOf(volume, volume.inode(number), journalBytesMax);
-  const journal = new Journal(log, volume.blockBytes);
+  const journal = new Journal(new Log(volume, number));
   const transactions = [...journal.transactions()];
   const revokedIn = new Map<number, number>();
   for (const { sequence, revoked } of transactions) {
@@ -52,48 +56,78 @@ export function replayJournal(volume: Volume): number {
   for (const { sequence, blocks } of transactions) {
     for (const logged of blocks) {
       const revoke = revokedIn.get(logged.target);
-      if (revoke === undefined || revoke < sequence) {
-        volume.replayed.set(logged.target, journal.content(logged));
-      }
+      if (revoke === undefined || revoke < sequence) volume.replayed.set(logged.target, logged);
     }
   }
   return volume.replayed.size;
 }
 
-class Journal {
-  readonly #view: DataView;
-  readonly #features: number;
-  readonly #first: number;
-  readonly #end: number;
-  readonly #seed: number;
+/** The journal's file, block by block: most of it is never looked at. */
+class Log {
+  readonly blocks: number;
+  readonly #runs: readonly Run[];
 
   constructor(
-    readonly log: Uint8Array,
-    readonly blockBytes: number,
+    readonly volume: Volume,
+    inodeNumber: number,
   ) {
-    this.#view = viewOf(log);
-    if (log.length < blockBytes * 2 || this.#u32(0) !== magic) {
-      throw new DiskError("ext4: no journal where it should be; run e2fsck");
+    const inode = volume.inode(inodeNumber);
+    this.blocks = Math.floor(inode.size / volume.blockBytes);
+    if (this.blocks > journalBlocksMax) {
+      throw new DiskError(`ext4: a journal of ${this.blocks} blocks; run e2fsck`);
     }
-    const version = this.#u32(4);
-    if (version !== BlockType.superblockV1 && version !== BlockType.superblockV2) {
-      throw new DiskError("ext4: the journal's superblock is broken; run e2fsck");
+    this.#runs = [...runsOf(volume, inode, this.blocks)];
+  }
+
+  /** Where on the medium a block of the log is. */
+  placeOf(index: number): number {
+    let [low, high] = [0, this.#runs.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#runs[middle]!.logical <= index) low = middle + 1;
+      else high = middle;
     }
-    this.#features = version === BlockType.superblockV2 ? this.#u32(0x28) : 0;
+    const run = this.#runs[low - 1];
+    if (run && run.physical > 0 && index < run.logical + run.count) {
+      return run.physical + index - run.logical;
+    }
+    throw new DiskError("ext4: a journal with holes; run e2fsck");
+  }
+
+  read(index: number): Uint8Array {
+    return this.volume.stored(this.placeOf(index), 1);
+  }
+}
+
+class Journal {
+  readonly #features: number;
+  readonly #first: number;
+  /** Behind the last block of transactions. */
+  readonly #end: number;
+  /** Of the oldest transaction: its first block, 0 when there is none, and its number. */
+  readonly #start: number;
+  readonly #sequence: number;
+  readonly #seed: number;
+
+  constructor(readonly log: Log) {
+    const { blockBytes } = log.volume;
+    if (log.blocks < 2) throw new DiskError("ext4: no journal where it should be; run e2fsck");
+    const bytes = log.read(0);
+    const word = (at: number) => viewOf(bytes).getUint32(at, false);
+    if (word(0) !== magic) throw new DiskError("ext4: no journal where it should be; run e2fsck");
+    const version = word(4);
+    if (version !== BlockType.superblockV1 && version !== BlockType.superblockV2) throw broken();
+    this.#features = version === BlockType.superblockV2 ? word(0x28) : 0;
     if ((this.#features & ~known) !== 0) {
       throw new DiskError("ext4: the journal has features that chv does not read; run e2fsck");
     }
-    this.#first = this.#u32(0x14);
-    this.#end = Math.min(this.#u32(0x10), log.length / blockBytes);
-    if (this.#u32(0xc) !== blockBytes || this.#first < 1 || this.#first >= this.#end) {
-      throw new DiskError("ext4: the journal's superblock is broken; run e2fsck");
-    }
-    if (this.#has("fastCommit")) this.#end -= this.#u32(0x54) || 256;
-    this.#seed = crc32c(0xffff_ffff, log.subarray(0x30, 0x40));
-  }
-
-  #u32(at: number): number {
-    return this.#view.getUint32(at, false);
+    this.#first = word(0x14);
+    const fastCommits = this.#has("fastCommit") ? word(0x54) || 256 : 0;
+    this.#end = Math.min(word(0x10), log.blocks) - fastCommits;
+    if (word(0xc) !== blockBytes || this.#first < 1 || this.#first >= this.#end) throw broken();
+    this.#start = word(0x1c);
+    this.#sequence = word(0x18);
+    this.#seed = crc32c(0xffff_ffff, bytes.subarray(0x30, 0x40));
   }
 
   #has(feature: keyof typeof Feature): boolean {
@@ -104,110 +138,113 @@ class Journal {
     return this.#has("csumV2") || this.#has("csumV3");
   }
 
-  /** The committed ones, oldest first: the first that is not whole ends the log. */
+  /** The committed ones, oldest first: the first that is not whole ends the log. Throws DiskError. */
   *transactions(): Iterable<Transaction> {
-    let block = this.#u32(0x1c);
-    if (block === 0) return; // nothing to do
-    if (block < this.#first || block >= this.#end) throw new DiskError("ext4: a broken journal");
-    const start = block;
-    let sequence = this.#u32(0x18);
-    for (let steps = 0; steps < this.#end; ) {
-      const blocks: Logged[] = [];
-      const revoked: number[] = [];
-      for (;;) {
-        if (steps++ >= this.#end) return;
-        const at = block * this.blockBytes;
-        if (this.#u32(at) !== magic || this.#u32(at + 8) !== sequence) return;
-        const type = this.#u32(at + 4);
-        if (type === BlockType.commit) {
-          if (!this.#commitHolds(at)) return;
-          break;
-        }
-        if (!this.#tailHolds(at)) return;
-        if (type === BlockType.revoke) revoked.push(...this.#revokes(at));
-        else if (type === BlockType.descriptor) {
-          for (const tag of this.#tags(at)) {
-            block = this.#after(block);
-            const logged = {
-              target: tag.target,
-              at: block * this.blockBytes,
-              escaped: tag.escaped,
-            };
-            if (!this.#dataHolds(logged, sequence, tag.checksum)) return;
-            blocks.push(logged);
-            if (steps++ >= this.#end) return;
-          }
-        } else return;
-        block = this.#after(block);
-      }
-      yield { sequence, blocks, revoked };
+    if (this.#start === 0) return; // nothing to do
+    if (this.#start < this.#first || this.#start >= this.#end) throw broken();
+    let block = this.#start;
+    let sequence = this.#sequence;
+    /** No block is read twice. */
+    const steps = { left: this.#end - this.#first };
+    for (;;) {
+      const transaction = this.#transaction(block, sequence, steps);
+      if (!transaction) break;
+      yield transaction;
       sequence = (sequence + 1) >>> 0;
-      block = this.#after(block);
-      if (block === start) return;
+      block = transaction.next;
     }
+    this.#refuseFastCommits(sequence);
+  }
+
+  /** The one that begins there; undefined when it is not whole. */
+  #transaction(
+    start: number,
+    sequence: number,
+    steps: { left: number },
+  ): (Transaction & { readonly next: number }) | undefined {
+    const blocks: Logged[] = [];
+    const revoked: number[] = [];
+    for (let block = start; steps.left-- > 0; block = this.#after(block)) {
+      const bytes = this.log.read(block);
+      const view = viewOf(bytes);
+      if (view.getUint32(0, false) !== magic || view.getUint32(8, false) !== sequence) break;
+      const type = view.getUint32(4, false);
+      if (type === BlockType.commit) {
+        if (!this.#sumHolds(bytes, commitSumAt)) break;
+        return { sequence, blocks, revoked, next: this.#after(block) };
+      }
+      if (!this.#sumHolds(bytes, bytes.length - 4)) break;
+      if (type === BlockType.revoke) revoked.push(...this.#revokes(view));
+      else if (type === BlockType.descriptor) {
+        for (const { target, escaped, checksum } of this.#tags(view)) {
+          block = this.#after(block);
+          if (steps.left-- <= 0 || !this.#dataHolds(block, sequence, checksum)) return undefined;
+          blocks.push({ target, block: this.log.placeOf(block), escaped });
+        }
+      } else break;
+    }
+    return undefined;
   }
 
   #after(block: number): number {
     return block + 1 >= this.#end ? this.#first : block + 1;
   }
 
-  *#tags(at: number): Iterable<{ target: number; escaped: boolean; checksum: number }> {
+  *#tags(view: DataView): Iterable<{ target: number; escaped: boolean; checksum: number }> {
     const wide = this.#has("64bit");
     const v3 = this.#has("csumV3");
     const size = v3 ? 16 : 8 + (wide ? 4 : 0) + (this.#has("csumV2") ? 2 : 0);
-    const end = at + this.blockBytes - (this.#checked ? 4 : 0);
-    for (let tag = at + headerBytes; tag + size <= end; ) {
-      const flags = v3 ? this.#u32(tag + 4) : this.#view.getUint16(tag + 6, false);
-      const high = wide ? this.#u32(tag + 8) : 0;
+    const end = view.byteLength - (this.#checked ? 4 : 0);
+    for (let tag = headerBytes; tag + size <= end; ) {
+      const flags = v3 ? view.getUint32(tag + 4, false) : view.getUint16(tag + 6, false);
+      const high = wide ? view.getUint32(tag + 8, false) : 0;
       yield {
-        target: high * highUnit + this.#u32(tag),
+        target: high * highUnit + view.getUint32(tag, false),
         escaped: (flags & Tag.escape) !== 0,
-        checksum: v3 ? this.#u32(tag + 12) : this.#view.getUint16(tag + 4, false),
+        checksum: v3 ? view.getUint32(tag + 12, false) : view.getUint16(tag + 4, false),
       };
       if (flags & Tag.last) return;
       tag += size + (flags & Tag.sameUuid ? 0 : uuidBytes);
     }
   }
 
-  *#revokes(at: number): Iterable<number> {
+  *#revokes(view: DataView): Iterable<number> {
     const wide = this.#has("64bit");
     const size = wide ? 8 : 4;
-    const end = at + Math.min(this.#u32(at + headerBytes), this.blockBytes);
-    for (let entry = at + headerBytes + 4; entry + size <= end; entry += size) {
-      yield wide ? this.#u32(entry) * highUnit + this.#u32(entry + 4) : this.#u32(entry);
+    const end = Math.min(view.getUint32(headerBytes, false), view.byteLength);
+    for (let entry = headerBytes + 4; entry + size <= end; entry += size) {
+      const high = wide ? view.getUint32(entry, false) * highUnit : 0;
+      yield high + view.getUint32(entry + size - 4, false);
     }
   }
 
-  /** A block's content: its first word was changed where it looked like a block of the log itself. */
-  content({ at, escaped }: Logged): Uint8Array {
-    const data = this.log.slice(at, at + this.blockBytes);
-    if (escaped) viewOf(data).setUint32(0, magic, false);
-    return data;
-  }
-
-  #tailHolds(at: number): boolean {
+  /** Of a block that has its own checksum in it. */
+  #sumHolds(bytes: Uint8Array, at: number): boolean {
     if (!this.#checked) return true;
-    const block = this.log.slice(at, at + this.blockBytes);
-    const view = viewOf(block);
-    const told = view.getUint32(block.length - 4, false);
-    view.setUint32(block.length - 4, 0);
-    return crc32c(this.#seed, block) === told;
+    const view = viewOf(bytes);
+    const told = view.getUint32(at, false);
+    view.setUint32(at, 0);
+    const sum = crc32c(this.#seed, bytes);
+    view.setUint32(at, told);
+    return sum === told;
   }
 
-  #commitHolds(at: number): boolean {
-    if (!this.#checked) return true;
-    const block = this.log.slice(at, at + this.blockBytes);
-    const view = viewOf(block);
-    const told = view.getUint32(16, false); // h_chksum[0]
-    view.setUint32(16, 0);
-    return crc32c(this.#seed, block) === told;
-  }
-
-  #dataHolds({ at }: Logged, sequence: number, told: number): boolean {
+  #dataHolds(block: number, sequence: number, told: number): boolean {
     if (!this.#checked) return true;
     const number = new Uint8Array(4);
     viewOf(number).setUint32(0, sequence, false);
-    const sum = crc32c(crc32c(this.#seed, number), this.log.subarray(at, at + this.blockBytes));
+    const sum = crc32c(crc32c(this.#seed, number), this.log.read(block));
     return this.#has("csumV3") ? sum === told : (sum & 0xffff) === told;
   }
+
+  /** They lie behind the transactions, after a block that is free (j_fc_first), and go on where the last one ends. */
+  #refuseFastCommits(sequence: number): void {
+    if (!this.#has("fastCommit")) return;
+    const view = viewOf(this.log.read(this.#end + 1));
+    const isHead = view.getUint16(0, true) === fastCommitHead;
+    if (!isHead || view.getUint32(fastCommitSequenceAt, true) !== sequence) return;
+    throw new DiskError("ext4: fast commits in the journal, which chv does not replay; run e2fsck");
+  }
 }
+
+const broken = () => new DiskError("ext4: the journal's superblock is broken; run e2fsck");

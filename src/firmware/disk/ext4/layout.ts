@@ -7,6 +7,8 @@ import { bytes, struct, u8, u16, u32 } from "../../../ffi/struct.ts";
 /** The superblock lies this far into the file system. */
 export const superblockAt = 1024;
 export const ext4Magic = 0xef53;
+/** Of every block of the journal that is the journal's own (JBD2). */
+export const journalMagic = 0xc03b_3998;
 
 export const Superblock = struct("ext4_super_block", 1024, {
   s_inodes_count: u32,

@@ -1,10 +1,11 @@
 /** An ext file system's frame: superblock, group descriptors, inodes, and blocks as the journal has them. */
-import { checkRange, DiskError, type Medium, viewOf } from "../medium.ts";
+import { checkRange, DiskError, isCutShort, type Medium, viewOf } from "../medium.ts";
 import {
   Compat,
   ext4Magic,
   Incompat,
   Inode,
+  journalMagic,
   RoCompat,
   refusedIncompat,
   Superblock,
@@ -17,18 +18,25 @@ const descriptorBytes = 32;
 const [tableLow, tableHigh] = [0x8, 0x28];
 
 export interface RawInode {
+  readonly number: number;
   readonly fields: InstanceType<typeof Inode>;
   /** All of it, behind the fixed part too. */
   readonly bytes: Uint8Array;
   readonly size: number;
 }
 
+/** A block's newest content, in the journal; `escaped`: its first word is another there, as it was the journal's. */
+interface Moved {
+  readonly block: number;
+  readonly escaped: boolean;
+}
+
 export class Volume {
   readonly blockBytes: number;
   readonly blocks: number;
   readonly superblock: InstanceType<typeof Superblock>;
-  /** Blocks whose newest content is elsewhere on the medium, or known: what the journal says. */
-  readonly replayed = new Map<number, Uint8Array>();
+  /** Blocks whose newest content is elsewhere on the medium: what the journal says. */
+  readonly replayed = new Map<number, Moved>();
   readonly #descriptorBytes: number;
 
   /** Throws DiskError when this is no ext file system, or one that is not read. */
@@ -41,6 +49,9 @@ export class Volume {
     this.blockBytes = 1024 << fields.s_log_block_size;
     const wide = this.incompat("64BIT");
     this.blocks = fields.s_blocks_count_lo + (wide ? fields.s_blocks_count_hi * highUnit : 0);
+    if (this.blocks * this.blockBytes > medium.size) {
+      throw new DiskError(`ext4: longer than its partition; ${isCutShort}`);
+    }
     this.#descriptorBytes = wide ? Math.max(fields.s_desc_size, 64) : descriptorBytes;
     this.#refuse();
   }
@@ -60,8 +71,10 @@ export class Volume {
     if (s_inodes_per_group === 0 || s_blocks_per_group === 0) {
       throw new DiskError("ext4: groups without inodes or blocks");
     }
-    if (this.inodeBytes < 128 || this.inodeBytes > this.blockBytes) {
-      throw new DiskError(`ext4: inodes of ${this.inodeBytes} bytes`);
+    const { inodeBytes } = this;
+    const isPowerOfTwo = (inodeBytes & (inodeBytes - 1)) === 0;
+    if (inodeBytes < 128 || inodeBytes > this.blockBytes || !isPowerOfTwo) {
+      throw new DiskError(`ext4: inodes of ${inodeBytes} bytes`);
     }
     if (this.#descriptorBytes > this.blockBytes) throw new DiskError("ext4: group descriptors");
   }
@@ -77,7 +90,14 @@ export class Volume {
 
   /** One block, as the journal has it. */
   block(number: number): Uint8Array {
-    return this.replayed.get(number) ?? this.stored(number, 1);
+    const newer = this.replayed.get(number);
+    return newer ? this.#moved(newer) : this.stored(number, 1);
+  }
+
+  #moved({ block, escaped }: Moved): Uint8Array {
+    const bytes = this.stored(block, 1);
+    if (escaped) viewOf(bytes).setUint32(0, journalMagic, false);
+    return bytes;
   }
 
   /** Blocks as they lie on the medium. */
@@ -91,10 +111,10 @@ export class Volume {
   /** Neighbouring blocks, in as few reads as the journal allows. */
   run(number: number, count: number): Uint8Array {
     if (this.replayed.size === 0) return this.stored(number, count);
-    const all = this.stored(number, count).slice();
+    const all = this.stored(number, count);
     for (let i = 0; i < count; i++) {
       const newer = this.replayed.get(number + i);
-      if (newer) all.set(newer, i * this.blockBytes);
+      if (newer) all.set(this.#moved(newer), i * this.blockBytes);
     }
     return all;
   }
@@ -108,7 +128,7 @@ export class Volume {
     const start = at % this.blockBytes; // inodes do not straddle blocks: both are powers of two
     const bytes = this.block(block).slice(start, start + this.inodeBytes);
     const fields = new Inode(viewOf(bytes));
-    return { fields, bytes, size: fields.i_size_high * highUnit + fields.i_size_lo };
+    return { number, fields, bytes, size: fields.i_size_high * highUnit + fields.i_size_lo };
   }
 
   #inodeTable(group: number): number {

@@ -22,7 +22,10 @@ export function blsEntries(loader: Loader, args: readonly string[], context: Cal
   for (const device of devices(interpreter.environment)) {
     for (const folder of where) {
       const entries = entriesIn(loader, device, folder, context);
-      for (const entry of entries) addEntry(loader, entry, device, folder, context);
+      for (const entry of entries) {
+        // one for EFI is passed over, as GRUB does
+        if (entry.linux !== undefined) addEntry(loader, entry, device, folder, context);
+      }
       if (entries.length > 0) return true;
     }
   }
@@ -45,7 +48,7 @@ function entriesIn(
   { at }: CallContext,
 ): BlsEntry[] {
   const place = loader.locate(`(${device})${folder}`, at);
-  const names = place && loader.exists(place, at) ? listed(place) : [];
+  const names = place && loader.stat(place, at)?.folder ? listed(place) : [];
   const entries = names.slice(0, filesMax).map((name) => {
     const file = { volume: place!.volume, path: `${folder}/${name}` };
     return readBlsEntry(name, loader.readText(file, at) ?? "");
@@ -76,7 +79,7 @@ function addEntry(
     filled(text)
       .split(/\s+/)
       .filter((word) => word !== "");
-  loader.menu.entries.push({
+  loader.menu.add({
     ...{ title: entry.title, id: entry.id, at, submenu: false, body: [], args: [] },
     load: () => {
       if (entry.linux === undefined) throw new GrubError(at, "the entry names no linux");

@@ -15,7 +15,7 @@ import { GrubError, shown } from "./syntax.ts";
 
 /** They succeed, and change nothing that matters. */
 const without = [
-  ...["echo", "insmod", "rmmod", "lsmod", "sleep", "clear", "cls", "true"],
+  ...["echo", "rmmod", "lsmod", "sleep", "clear", "cls", "true"],
   ...["terminal_input", "terminal_output", "terminal", "serial", "loadfont", "background_image"],
   ...["background_color", "gettext", "play", "keymap", "videoinfo", "videotest", "list_env"],
   ...["save_env", "password", "password_pbkdf2", "nativedisk", "trust", "distrust"],
@@ -131,6 +131,10 @@ const flows: Readonly<Record<string, Handler>> = {
 };
 
 const variables: Readonly<Record<string, Handler>> = {
+  insmod: ([module], { interpreter }) => {
+    if (module === "regexp") interpreter.matchesFiles = true;
+    return true;
+  },
   eval: (args, { interpreter, at }) => interpreter.source(args.join(" "), shown(at)),
   set: ([assignment], { interpreter, at }) => {
     if (assignment === undefined) return true; // it would list them
@@ -178,20 +182,16 @@ function count(name: string, by: number, environment: CallContext["interpreter"]
 
 function fileHandlers(loader: Loader): Readonly<Record<string, Handler>> {
   const test: Handler = (args, { at }) => {
-    const located = (path: string) => loader.locate(path, at);
-    const ask = (
-      path: string,
-      question: (file: NonNullable<ReturnType<typeof located>>) => boolean,
-    ) => {
-      const file = located(path);
-      return file !== undefined && question(file);
+    const stat = (path: string) => {
+      const file = loader.find(path);
+      return file && loader.stat(file, at);
     };
     return holds(
       args,
       {
-        exists: (path) => ask(path, (file) => loader.exists(file, at)),
-        isFolder: (path) => ask(path, (file) => loader.isFolder(file, at)),
-        hasContent: (path) => ask(path, (file) => loader.hasContent(file, at)),
+        exists: (path) => stat(path) !== undefined,
+        isFolder: (path) => stat(path)?.folder === true,
+        hasContent: (path) => (stat(path)?.size ?? 0) > 0,
       },
       (what) => {
         throw new GrubError(at, `chv does not know ${what}`);

@@ -9,6 +9,7 @@ import { entryOf, Menu, type MenuEntry, splitPath } from "./menu.ts";
 import { GrubError } from "./syntax.ts";
 
 const titlesShown = 12;
+const titleMost = 200;
 const menusMax = 20;
 
 export interface GrubBoot extends Loaded {
@@ -19,6 +20,16 @@ export interface GrubBoot extends Loaded {
   /** What went on with less than the configuration asked. */
   readonly notes: readonly string[];
 }
+
+/** Entries that were looked at in vain. */
+interface Seen {
+  readonly titles: string[];
+  more: number;
+}
+
+/** For a person: titles can be as long as the configuration. */
+const pathOf = (titles: readonly string[]): string =>
+  titles.map((title) => title.slice(0, titleMost)).join(">");
 
 /** Runs the configuration at `path`; `wanted` is the entry to boot instead of the default one. Throws DiskError. */
 export function bootGrub(
@@ -92,11 +103,11 @@ class Grub {
 
   /** By number, id or title, also of an entry further down. */
   #find(menu: Menu, wanted: string, titles: string[]): MenuEntry {
-    const seen: string[] = [];
+    const seen: Seen = { titles: [], more: 0 };
     const found = this.#search(menu, wanted, wanted, titles, seen);
     if (found) return found;
-    const more = seen.length > titlesShown ? `, and ${seen.length - titlesShown} more` : "";
-    const all = seen.slice(0, titlesShown).map((title) => `"${title}"`);
+    const more = seen.more > 0 ? `, and ${seen.more} more` : "";
+    const all = seen.titles.map((title) => `"${title}"`);
     throw new DiskError(`${this.#path}: no entry "${wanted}"; there are ${all.join(", ")}${more}`);
   }
 
@@ -105,7 +116,7 @@ class Grub {
     path: string,
     wanted: string,
     titles: string[],
-    seen: string[],
+    seen: Seen,
   ): MenuEntry | undefined {
     const [first, rest] = splitPath(path);
     const named = path === "" ? undefined : entryOf(menu, first);
@@ -125,7 +136,8 @@ class Grub {
     };
     if (named?.submenu) return into(named, rest === "" ? "0" : rest);
     for (const entry of menu.entries) {
-      seen.push([...titles, entry.title].join(">"));
+      if (seen.titles.length < titlesShown) seen.titles.push(pathOf([...titles, entry.title]));
+      else seen.more++;
       // an entry's title or id, without the way to it; numbers count in the first menu alone
       const found = entry.submenu ? into(entry, /^\d+$/.test(wanted) ? "" : wanted) : undefined;
       if (found) return found;
@@ -165,7 +177,7 @@ class Grub {
   }
 
   #result(titles: readonly string[], config: string): GrubBoot {
-    const title = titles.length === 0 ? config : titles.join(">");
+    const title = titles.length === 0 ? config : pathOf(titles);
     const notes = [...this.#notes, ...this.#loader.misses];
     return { ...this.#loader.loaded!, title, config, notes };
   }

@@ -29,6 +29,8 @@ export class Interpreter {
   flow: Flow = "next";
   readonly #functions = new Map<string, Block>();
   #status = true;
+  /** Words with * and ? stand for files from now on (`insmod regexp`). */
+  matchesFiles = false;
   /** What `$?` shows: 0 after a success. */
   code = 0;
   #steps = 0;
@@ -172,6 +174,9 @@ export class Interpreter {
     let open: string | undefined;
     for (const { kind, text, quoted } of parts) {
       if (kind === "text") {
+        if (this.matchesFiles && !quoted && /[*?]/.test(text)) {
+          throw new GrubError(at, `chv does not look for files by patterns: ${text}`);
+        }
         open = (open ?? "") + text;
         this.spend(text.length, at);
         continue;

@@ -4,7 +4,6 @@ import type { Loader } from "./loader.ts";
 import { Menu } from "./menu.ts";
 import { GrubError } from "./syntax.ts";
 
-const entriesMax = 2000;
 /** Options of an entry that have a value. */
 const valued = ["--class", "--users", "--hotkey", "--source", "--id"];
 
@@ -47,10 +46,7 @@ function addEntry(
   }
   const [title, ...rest] = positional;
   if (title === undefined) throw new GrubError(at, `a ${what} without a title`);
-  if (loader.menu.entries.length >= entriesMax) {
-    throw new GrubError(at, `more than ${entriesMax} entries`);
-  }
-  loader.menu.entries.push({ title, id: id ?? title, at, submenu, body: block, args: rest });
+  loader.menu.add({ title, id: id ?? title, at, submenu, body: block, args: rest });
   return true;
 }
 
@@ -70,7 +66,7 @@ function openMenu(loader: Loader, path: string, context: CallContext): boolean {
   const { interpreter } = context;
   const { environment } = interpreter;
   const file = loader.locate(path, context.at);
-  if (!file || !loader.hasFile(file.volume, file.path)) {
+  if (!file?.volume.readable?.stat(file.path)) {
     loader.missed(context.at, `no ${path}${file ? ` on ${file.volume.shown}` : ""}`);
     return false;
   }

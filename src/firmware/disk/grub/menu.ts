@@ -1,5 +1,5 @@
 /** GRUB's menu: entries, entries of entries, and which one a `default` means (normal/menu.c). */
-import type { Block, Place } from "./syntax.ts";
+import { type Block, GrubError, type Place } from "./syntax.ts";
 
 export interface MenuEntry {
   readonly title: string;
@@ -14,8 +14,18 @@ export interface MenuEntry {
   readonly load?: () => void;
 }
 
+const entriesMax = 2000;
+
 export class Menu {
   readonly entries: MenuEntry[] = [];
+
+  /** Throws GrubError. */
+  add(entry: MenuEntry): void {
+    if (this.entries.length >= entriesMax) {
+      throw new GrubError(entry.at, `more than ${entriesMax} entries`);
+    }
+    this.entries.push(entry);
+  }
 }
 
 /** The first of "a>b>c" and the rest; ">>" is a ">" of a title. */

@@ -41,17 +41,19 @@ function readSearch(args: readonly string[], { at }: CallContext) {
   for (let i = 0; i < args.length; i++) {
     const arg = args[i]!;
     const [name, value] = arg.startsWith("--") ? splitOption(arg) : [arg, undefined];
+    // a value stands behind the option as well (GRUB's lib/arg.c)
+    const next = () => (/^(?!-)/.test(args[i + 1] ?? "-") ? args[++i] : undefined);
     if (Object.hasOwn(keys, name)) key = keys[name]!;
-    else if (name === "--set" || name === "-s") variable = value ?? "root";
+    else if (name === "--set" || name === "-s") variable = value ?? next() ?? "root";
     else if (/^--hint(?:-\w+)?$/.test(name) || name === "-h") {
-      if (value === undefined) i++; // the places that it should look at first
+      if (value === undefined) next(); // the places that it should look at first
     } else if (ignored.test(name)) continue;
     else if (/^-./.test(name)) throw new GrubError(at, `chv does not know search ${name}`);
     else rest.push(arg);
   }
-  // "--set root" and the name that is looked for, in the old order
-  const old = variable !== undefined && rest.length > 1 && rest[0] === "root";
-  return { key, variable, id: (old ? rest[1] : rest[0]) ?? "" };
+  // GRUB 1.98 wrote "--set UUID"
+  const [id] = rest;
+  return id === undefined ? { key, variable: "root", id: variable ?? "" } : { key, variable, id };
 }
 
 function splitOption(arg: string): [string, string | undefined] {
@@ -71,7 +73,7 @@ function find(
   const found = loader.volumes.all.find((volume) => {
     const files = volume.readable;
     if (!files) return false;
-    if (key === "file") return loader.hasFile(volume, id);
+    if (key === "file") return files.stat(id) !== undefined;
     return key === "label" ? files.label === id : files.uuid.toLowerCase() === wanted;
   });
   if (!found) {

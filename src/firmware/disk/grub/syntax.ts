@@ -9,10 +9,13 @@ export interface Place {
 
 export const shown = ({ file, line }: Place): string => `${file}:${line}`;
 
+/** Characters of a message: it may quote the configuration, which has words without end. */
+const whyMost = 1000;
+
 /** A configuration that chv cannot follow; the place is part of the message. */
 export class GrubError extends DiskError {
   constructor(place: Place, why: string) {
-    super(`${shown(place)}: ${why}`);
+    super(`${shown(place)}: ${why.length > whyMost ? `${why.slice(0, whyMost)}…` : why}`);
   }
 }
 
