@@ -169,7 +169,9 @@ function readOption(option: Option, values: readonly string[]): unknown {
   const field = option.field!;
   const schema = objectOf(field);
   const { shape } = field;
-  if (shape.kind === "list" && shape.item.shape.kind === "text") return [...values];
+  if (shape.kind === "list" && shape.item.shape.kind === "text") {
+    return values.map((text) => readPlain(text, shape.item, name));
+  }
   const read = (text: string): unknown => {
     if (schema === undefined) return readPlain(text, field, name);
     const object = readOptions(schema, text, name);

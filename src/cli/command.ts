@@ -9,6 +9,8 @@ export interface Command {
   readonly positionals: readonly (readonly [name: string, description: string])[];
   /** It takes arguments after `--`. */
   readonly takesRest: boolean;
+  /** Options of the process that it refuses: they are not in its help. */
+  readonly refuses?: readonly string[];
   /** Lines for its help: the commands that it has itself. */
   readonly more?: () => Promise<readonly string[]>;
   /** Runs it; gives the exit code. */

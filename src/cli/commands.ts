@@ -24,6 +24,7 @@ export const commands: Readonly<Record<string, Command>> = {
     },
     positionals: [["IMAGE", "disk image, raw or qcow2, which is never written"]],
     takesRest: true,
+    refuses: ["on-reboot", "on-poweroff", "on-panic"],
     run: async (input) => (await import("./run.ts")).runRun(input),
   },
   doctor: {

@@ -63,9 +63,8 @@ async function root(commands: Readonly<Record<string, Command>>): Promise<string
 
 async function one(name: string, command: Command): Promise<string> {
   const options = optionsOf(command.schema);
-  const shared = optionsOf(VmmOptionsSchema).filter((one) =>
-    options.every((own) => own.name !== one.name),
-  );
+  const hidden = new Set([...options.map((own) => own.name), ...(command.refuses ?? [])]);
+  const shared = optionsOf(VmmOptionsSchema).filter((one) => !hidden.has(one.name));
   const all = [...options, ...shared, ...actions];
   const positionals = command.positionals.map(([word, text]): [string, ArgDef] => [
     word,
@@ -78,8 +77,9 @@ async function one(name: string, command: Command): Promise<string> {
     }),
     defineCommand({ meta: { name: "chv", version } }),
   );
+  const shown = command.takesRest ? usage.replace(/^(.*USAGE.*)$/m, "$1 [-- COMMAND…]") : usage;
   const more = command.more ? ["COMMANDS", "", ...indented(await command.more()), "", ""] : [];
-  return `${usage}\n${more.join("\n")}${keySection(all)}`;
+  return `${shown}\n${more.join("\n")}${keySection(all)}`;
 }
 
 const indented = (lines: readonly string[]) => lines.map((line) => `  ${line}`);

@@ -11,6 +11,7 @@ import { EventMonitor } from "../machine/event-monitor.ts";
 import { EventLog } from "../machine/vmm/events.ts";
 import { serve } from "./boot.ts";
 import type { CommandInput } from "./command.ts";
+import { asGiven } from "./run/bytes.ts";
 import { naming, runMachine } from "./run/config.ts";
 import { ConsoleText, openConsoleLog } from "./run/console-text.ts";
 import { Expectations, readSteps } from "./run/expectations.ts";
@@ -59,7 +60,8 @@ export async function runRun(input: CommandInput): Promise<number> {
     () => run.expectationsMet(),
     () => run.failOn(),
   );
-  const session = hasCommand ? openSession(jobOf(options, rest), () => run) : undefined;
+  const job = jobOf(options, asGiven(rest));
+  const session = hasCommand ? openSession(job, () => run) : undefined;
   const control = await openControl(options, hasCommand, () => run);
   const { ports } = session?.channel ?? control?.channel ?? {};
   const machine = runMachine(image, options, ports, vmmOptions);
@@ -106,6 +108,7 @@ export async function runRun(input: CommandInput): Promise<number> {
   machine.close(false);
   session?.channel.close();
   run.timings.end = Math.round(performance.now());
+  if (text.problem !== undefined) say(`--console-log ${options.consoleLog}: ${text.problem}`);
   const problem = writeReports(options, {
     ...{
       verdict,

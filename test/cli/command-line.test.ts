@@ -347,3 +347,10 @@ test("whatever argv is, the answer is a boot, a text, or an error of one line", 
     { numRuns: 1000 },
   );
 });
+
+test("a value of several that cannot be read is named by its option", () => {
+  expect(failure("run", "image", "--env", "A=1", "B")).toEqual([
+    240,
+    '--env: "B" is not a variable, such as NAME=VALUE',
+  ]);
+});

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { commands } from "../../src/cli/commands.ts";
 import { helpText } from "../../src/cli/help.ts";
 import { referenceTables } from "../../src/cli/reference.ts";
 import { ExitCode, exitCodes } from "../../src/exit-codes.ts";
@@ -56,4 +57,11 @@ test("help that goes to a pipe has no colours and no blanks at line ends", async
 
   expect(help).not.toContain("\u001b");
   expect(help).not.toMatch(/ $/m);
+});
+
+test("the help of chv run says where the command goes, and has no option that it refuses", async () => {
+  const help = await helpText(commands, "run");
+
+  expect(help).toContain("USAGE chv run [OPTIONS] <IMAGE> [-- COMMAND…]\n");
+  expect(help).not.toMatch(/--on-(?:reboot|poweroff|panic)/);
 });

@@ -191,6 +191,18 @@ guests("a result goes to what is no file as it is", async () => {
   expect(tool("stat", "-c", "%F", path)).toBe("fifo\n");
 });
 
+guests("a console log that finds no room ends nothing, and is told of in the end", async () => {
+  const more = [...guest("say=hello"), "--result", resultFile!, "--console-log", "/dev/full"];
+  const command = [...program, "run", image!, "--memory", "64M", "--kernel", kernel, ...more];
+  const running = new Follower([...command, "--", "status", "6"], guestTimeoutMs);
+
+  expect(await ends(running)).toEqual({
+    ...{ exitCode: 6, stdout: "" },
+    stderr: "chv: --console-log /dev/full: ENOSPC; lines are lost\n",
+  });
+  expect(result()).toMatchObject({ reason: "command", status: 6, console: ["hello"] });
+});
+
 guests("--script takes several steps, and types each", async () => {
   const [script, log] = [inFolder("script"), consoleLog!];
   const steps = "# a talk\nexpect login: $\nsend one\nexpect told one\nsend again\n";

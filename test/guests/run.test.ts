@@ -99,6 +99,21 @@ describe("a command", () => {
   );
 
   test(
+    "is asked for byte for byte, also where its words are no text",
+    async () => {
+      const words = commandOf(["job"]).map((word) => `'${word}'`);
+      const { stdout } = Bun.spawnSync([
+        "bash",
+        "-c",
+        `exec ${words.join(" ")} $'a\\xffb' $'\\x80' 'ü' </dev/null`,
+      ]);
+
+      expect(JSON.parse(stdout.toString()).argv).toEqual(["job", "a\udcffb", "\udc80", "ü"]);
+    },
+    limit,
+  );
+
+  test(
     "gets standard input to its end, byte for byte",
     async () => {
       const running = start(["cat"]);

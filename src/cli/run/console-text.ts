@@ -33,6 +33,8 @@ export function openConsoleLog(path: string): number {
 
 export class ConsoleText {
   readonly last: string[] = [];
+  /** Why lines are missing in the file; it is told at the end. */
+  problem: string | undefined;
   readonly #leave: (() => void)[] = [];
   /** Of each console, the line that has not ended. */
   readonly #open = new Map<string, string>();
@@ -73,9 +75,14 @@ export class ConsoleText {
 
   #log(who: string, line: string): void {
     const { log } = this.readers;
-    if (log === undefined) return;
+    if (log === undefined || this.problem !== undefined) return;
     const seconds = (performance.now() / 1000).toFixed(6).padStart(12);
-    writeSync(log, `[${seconds}] ${who}: ${line}\n`);
+    const bytes = Buffer.from(`[${seconds}] ${who}: ${line}\n`);
+    try {
+      for (let done = 0; done < bytes.length; ) done += writeSync(log, bytes, done);
+    } catch (error) {
+      this.problem = `${(error as { code?: string }).code}; lines are lost`;
+    }
   }
 
   /** Lines without an end are told as they are. */
