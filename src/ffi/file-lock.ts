@@ -24,6 +24,26 @@ export function lockFile(fd: number, kind: keyof typeof lockType): boolean {
   throw new SystemError("fcntl(F_OFD_SETLK)", error);
 }
 
+/** A killed process's requests in flight hold its files until the kernel has ended them, for a moment after its end. */
+const goneMs = 1000;
+const pauseMs = 5;
+
+/** Locks the whole file, after a holder that has just died, too. Undefined then; else why not, and what to do. */
+export function claimFile(
+  fd: number,
+  path: string,
+  kind: keyof typeof lockType,
+): string | undefined {
+  const until = performance.now() + goneMs;
+  while (!lockFile(fd, kind)) {
+    const holder = lockHolder(path);
+    if (holder !== undefined) return `in use by process ${holder}; end it first`;
+    if (performance.now() > until) return "in use by another process; end it first";
+    Bun.sleepSync(pauseMs);
+  }
+  return undefined;
+}
+
 /** Who holds a lock on the file, as far as /proc tells this user; undefined when it does not. */
 export function lockHolder(path: string): number | undefined {
   const { dev, ino } = statSync(path);

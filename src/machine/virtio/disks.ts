@@ -12,7 +12,7 @@ import { DeviceType, Feature, maxQueueSize, maxQueues } from "../../devices/virt
 import { ConfigError } from "../../exit-codes.ts";
 import { deviceBytes } from "../../ffi/block-device.ts";
 import { Open, open } from "../../ffi/file.ts";
-import { lockFile, lockHolder } from "../../ffi/file-lock.ts";
+import { claimFile } from "../../ffi/file-lock.ts";
 import { SystemError } from "../../ffi/libc.ts";
 import type { VmConfig } from "../config/vm.ts";
 import type { Owned } from "../owned.ts";
@@ -58,10 +58,8 @@ function describe(
   if (!status.isFile() && !status.isBlockDevice()) {
     throw fail("neither a file nor a block device; name an image");
   }
-  if (!lockFile(fd, config.readonly ? "read" : "write")) {
-    const holder = lockHolder(path);
-    throw fail(`in use by ${holder ? `process ${holder}` : "another process"}; end it first`);
-  }
+  const taken = claimFile(fd, path, config.readonly ? "read" : "write");
+  if (taken) throw fail(taken);
   const fileBytes = status.isFile() ? status.size : deviceBytes(fd);
   const { bytes, ...content } = contentOf(fd, path, fileBytes, config, owned, fail);
   checkIoThreads(config, content.qcow2 !== undefined, fail);

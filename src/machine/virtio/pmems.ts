@@ -5,7 +5,7 @@ import { DeviceType, Feature } from "../../devices/virtio/registers.ts";
 import { ConfigError } from "../../exit-codes.ts";
 import { deviceBytes } from "../../ffi/block-device.ts";
 import { Open, open, truncate } from "../../ffi/file.ts";
-import { lockFile, lockHolder } from "../../ffi/file-lock.ts";
+import { claimFile } from "../../ffi/file-lock.ts";
 import { SystemError } from "../../ffi/libc.ts";
 import { Madvise, MapFlag, madvise, munmap } from "../../ffi/memory.ts";
 import type { VmConfig } from "../config/vm.ts";
@@ -91,10 +91,8 @@ function openBehind(
   if (!status.isFile() && !status.isBlockDevice()) {
     throw fail("neither a file nor a folder; name one");
   }
-  if (!lockFile(fd, discard ? "read" : "write")) {
-    const holder = lockHolder(file);
-    throw fail(`in use by ${holder ? `process ${holder}` : "another process"}; end it first`);
-  }
+  const taken = claimFile(fd, file, discard ? "read" : "write");
+  if (taken) throw fail(taken);
   const bytes = status.isFile() ? status.size : deviceBytes(fd);
   if (size === undefined && (bytes === 0 || bytes % granule !== 0)) {
     throw fail(notWhole("the file's size", bytes));

@@ -7,7 +7,7 @@ import { dirname, resolve } from "node:path";
 import { Block } from "../../../ffi/block.ts";
 import { deviceBytes } from "../../../ffi/block-device.ts";
 import { Open, open, pread } from "../../../ffi/file.ts";
-import { lockFile, lockHolder } from "../../../ffi/file-lock.ts";
+import { claimFile } from "../../../ffi/file-lock.ts";
 import { SystemError } from "../../../ffi/libc.ts";
 import { ImageError, plain } from "../image-error.ts";
 import { probeBytes, probeImage } from "../probe.ts";
@@ -165,10 +165,8 @@ function openFile(
   if (!status.isFile() && !status.isBlockDevice()) {
     throw fail("neither a file nor a block device; restore the image from a copy");
   }
-  if (!lockFile(fd, "read")) {
-    const holder = lockHolder(path);
-    throw fail(`in use by ${holder ? `process ${holder}` : "another process"}; end it first`);
-  }
+  const taken = claimFile(fd, path, "read");
+  if (taken) throw fail(taken);
   return fd;
 }
 
