@@ -9,10 +9,11 @@
  * `writeRecord` with the worker's own thread name and time. Seconds count from the start of the
  * process.
  */
-import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { callSite } from "./bus/call-site.ts";
 import { LogLevel } from "./bus/events.ts";
 import { ConfigError } from "./exit-codes.ts";
+import { Errno, errnoName } from "./ffi/errno.ts";
+import { close, Open, open, writeAll, writeSome } from "./ffi/file.ts";
 
 export type Level = (typeof LogLevel)[keyof typeof LogLevel];
 export type LogFormat = "text" | "json";
@@ -55,11 +56,10 @@ export class Logger {
 
   /** Lines go to the end of a file from now on. Opening one that cannot be is a ConfigError. */
   openFile(path: string): void {
-    const { O_WRONLY, O_CREAT, O_APPEND, O_NONBLOCK } = constants;
     let fd: number;
     try {
       // Without O_NONBLOCK a named pipe that nobody reads would hold up the start for ever.
-      fd = openSync(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0o640);
+      fd = open(path, Open.writeOnly | Open.create | Open.append | Open.nonBlock, 0o640);
     } catch (error) {
       const { code } = error as { code?: string };
       const why = `cannot open ${JSON.stringify(path)}: ${code}`;
@@ -74,7 +74,7 @@ export class Logger {
 
   /** Back to stderr. */
   close(): void {
-    if (this.#fd !== stderrFd) closeSync(this.#fd);
+    if (this.#fd !== stderrFd) close(this.#fd);
     this.#fd = stderrFd;
     this.#failed = false;
   }
@@ -125,25 +125,23 @@ export class Logger {
   #write(record: LogRecord): boolean {
     const data = Buffer.from(`${formatRecord(record, this.#format)}\n`);
     let done = 0;
-    try {
-      while (done < data.length) done += writeSync(this.#fd, data, done);
-    } catch (error) {
-      const { code } = error as { code?: string };
-      if (code === "EAGAIN") return done > 0;
-      this.#sinkFailed(code);
+    while (done < data.length) {
+      const count = writeSome(this.#fd, data.subarray(done), data.length - done);
+      if (count >= 0) done += count;
+      else if (-count === Errno.EAGAIN) return done > 0;
+      else if (-count !== Errno.EINTR) {
+        this.#sinkFailed(errnoName(-count));
+        break;
+      }
     }
     return true;
   }
 
   /** A log that cannot be written must not end the machine: said once, where it still can be. */
-  #sinkFailed(code: string | undefined): void {
+  #sinkFailed(code: string): void {
     if (this.#failed || this.#fd === stderrFd) return;
     this.#failed = true;
-    try {
-      writeSync(stderrFd, `chv: --log-file: write failed: ${code}; lines are lost\n`);
-    } catch {
-      // Nobody reads stderr either.
-    }
+    writeAll(stderrFd, Buffer.from(`chv: --log-file: write failed: ${code}; lines are lost\n`));
   }
 }
 

@@ -1,6 +1,6 @@
 /** eventfd(2): a counter that one side adds to and the other waits on. */
-import { readlinkSync } from "node:fs";
 import { Block } from "./block.ts";
+import { readLink } from "./file.ts";
 import { check, libc } from "./libc.ts";
 
 const EFD_CLOEXEC = 0o2000000;
@@ -21,7 +21,7 @@ export function signalEventfd(fd: number): void {
 
 /** Whether a descriptor of somebody else's is an eventfd: to write it waits for nobody, but 2^64 - 2 writes later. */
 export function isEventfd(fd: number): boolean {
-  return readlinkSync(`/proc/self/fd/${fd}`) === "anon_inode:[eventfd]";
+  return readLink(`/proc/self/fd/${fd}`) === "anon_inode:[eventfd]";
 }
 
 /** Takes the count back to zero. True when it was not. */

@@ -68,9 +68,9 @@ export function bytesToRead(fd: number): number {
   return libc.ioctl(fd, FIONREAD, count.address) < 0 ? 0 : count.view.getInt32(0, true);
 }
 
-/** One write(2) from a host address: the count, or minus the errno. */
-export function writeSome(fd: number, address: number, length: number): number {
-  const count = Number(libc.write(fd, address as never, length));
+/** One write(2) from a typed array or a host address: the count, or minus the errno. */
+export function writeSome(fd: number, from: Uint8Array | number, length: number): number {
+  const count = Number(libc.write(fd, from as never, length));
   return count < 0 ? -errno() : count;
 }
 
@@ -120,4 +120,16 @@ export function duplicate(fd: number): number {
 
 export function unlink(path: string): void {
   check(libc.unlink(cString(path)), `unlink ${path}`);
+}
+
+/** Gives a file a second name, where nothing has it. Throws SystemError. */
+export function link(path: string, second: string): void {
+  check(libc.link(cString(path), cString(second)), `link ${second}`);
+}
+
+/** What a symbolic link says, of at most 255 bytes. Throws SystemError. */
+export function readLink(path: string): string {
+  const text = new Uint8Array(255);
+  const length = check(Number(libc.readlink(cString(path), text, text.length)), "readlink");
+  return new TextDecoder().decode(text.subarray(0, length));
 }

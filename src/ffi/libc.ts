@@ -72,6 +72,8 @@ const { symbols } = dlopen("libc.so.6", {
   recvmsg: { args: ["i32", "ptr", "i32"], returns: FFIType.i64_fast },
   pipe2: { args: ["ptr", "i32"], returns: "i32" },
   unlink: { args: ["ptr"], returns: "i32" },
+  link: { args: ["ptr", "ptr"], returns: "i32" },
+  readlink: { args: ["ptr", "ptr", "u64"], returns: FFIType.i64_fast },
 });
 
 /** The C functions, as declared above. They return what libc returns; -1 means errno is set. */

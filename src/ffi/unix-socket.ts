@@ -1,7 +1,7 @@
 /** Stream sockets in the file system (unix(7)). */
-import { lstatSync } from "node:fs";
 import { Block } from "./block.ts";
 import { close } from "./file.ts";
+import { linkStatusAt } from "./file-status.ts";
 import { check, cString, Errno, errno, libc, SystemError } from "./libc.ts";
 
 const AF_UNIX = 1;
@@ -74,7 +74,7 @@ export function inheritListener(fd: number): void {
 
 /** Whether a socket file is left over: nobody listens on it any more. A file that is no socket is none. */
 export function isStaleSocket(path: string): boolean {
-  if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return false;
+  if (linkStatusAt(path)?.kind !== "socket") return false;
   const address = socketAddress(path);
   const fd = unixSocket();
   try {

@@ -1,7 +1,7 @@
 /** Files of the user's that a machine reads as it boots. */
-import { fstatSync } from "node:fs";
 import { ConfigError } from "../exit-codes.ts";
 import { close, Open, open } from "../ffi/file.ts";
+import { statusOf } from "../ffi/file-status.ts";
 import { SystemError } from "../ffi/libc.ts";
 
 /** An open file of the user's: `fd` belongs to the holder. */
@@ -23,8 +23,8 @@ export function openInput(option: string, path: string): InputFile {
       option,
     );
   }
-  const status = fstatSync(fd);
-  if (status.isFile()) return { fd, size: status.size, path };
+  const { kind, size } = statusOf(fd);
+  if (kind === "file") return { fd, size, path };
   close(fd);
   throw new ConfigError(`${option} ${path}: not a regular file; name an image file`, option);
 }

@@ -1,7 +1,7 @@
 /** The files that guest memory is made of, and what became of them when the guest touches a page that is not there. */
-import { fstatSync } from "node:fs";
 import type { MachineEvent } from "../bus/event-ring.ts";
 import { EventKind } from "../bus/events.ts";
+import { statusOf } from "../ffi/file-status.ts";
 import { ExitReason } from "../ffi/kvm-abi.ts";
 import type { VmConfig } from "./config/vm.ts";
 import type { RamBacking } from "./ram-backing.ts";
@@ -37,6 +37,6 @@ export function withReason(event: MachineEvent, files: readonly MemoryFile[]): M
 }
 
 function isShort(fd: number, bytes: number): boolean {
-  const status = fstatSync(fd);
-  return status.isFile() && status.size < bytes;
+  const { kind, size } = statusOf(fd);
+  return kind === "file" && size < bytes;
 }

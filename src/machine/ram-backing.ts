@@ -2,9 +2,9 @@
  * What lies behind guest RAM: private anonymous memory by default, a memfd when it is to be shared, a file when one is
  * named. One mapping for all of it; the owner closes it.
  */
-import { existsSync, statSync } from "node:fs";
 import { ConfigError } from "../exit-codes.ts";
 import { close, Open, open, truncate, unlink } from "../ffi/file.ts";
+import { statusAt } from "../ffi/file-status.ts";
 import { SystemError } from "../ffi/libc.ts";
 import { Madvise, MapFlag, madvise, memfd, mmap, munmap, Prot } from "../ffi/memory.ts";
 
@@ -60,8 +60,7 @@ function openBacking({ file, shared, hugepages }: BackingOptions): number {
 
 /** A directory gets an unlinked file; a file is opened, and made if it is not there. */
 function openFile(path: string): number {
-  const isDirectory = existsSync(path) && statSync(path).isDirectory();
-  if (!isDirectory) return open(path, Open.readWrite | Open.create, 0o600);
+  if (statusAt(path)?.kind !== "folder") return open(path, Open.readWrite | Open.create, 0o600);
   return openTemporary(path, "chv-ram");
 }
 

@@ -1,15 +1,36 @@
 /** libc's calls against the kernel itself: memory that stays, descriptors that wake, errors that say why. */
 import { expect, test } from "bun:test";
-import { readFileSync, readlinkSync } from "node:fs";
+import {
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { allocate, Block, sharedAddress, windowOn } from "../../src/ffi/block.ts";
 import { monotonicNs } from "../../src/ffi/clock.ts";
 import { armTimerfd, createTimerfd, Epoll, EpollSet } from "../../src/ffi/epoll.ts";
 import { createEventfd, drainEventfd, signalEventfd } from "../../src/ffi/eventfd.ts";
-import { close, duplicate, Open, open, pread, statusFlags } from "../../src/ffi/file.ts";
+import {
+  close,
+  duplicate,
+  link,
+  Open,
+  open,
+  pread,
+  readLink,
+  statusFlags,
+} from "../../src/ffi/file.ts";
+import { linkStatusAt, statusAt, statusOf } from "../../src/ffi/file-status.ts";
 import { cString, SystemError } from "../../src/ffi/libc.ts";
 import { copyFrom, copyTo } from "../../src/ffi/memory.ts";
 import { pollEvents } from "../../src/ffi/poll.ts";
 import { struct, u32 } from "../../src/ffi/struct.ts";
+import { listenUnix } from "../../src/ffi/unix-socket.ts";
 
 test("a block's address stays, through collections and whatever is done with its views", () => {
   const blocks = Array.from({ length: 300 }, (_, i) => new Block(8 + (i % 5) * 700));
@@ -123,6 +144,37 @@ test("pread gives what there is, into an array or at an address", () => {
   expect(block.bytes).toEqual(head);
   expect(pread(fd, head, 4, 2 ** 40)).toBe(0);
   close(fd);
+});
+
+test("what a file is, by descriptor and by name", () => {
+  const folder = mkdtempSync(join(tmpdir(), "chv-calls-"));
+  const at = (name: string) => join(folder, name);
+  writeFileSync(at("file"), new Uint8Array(70_000));
+  truncateSync(at("file"), 2 ** 33 + 5); // more than 32 bits
+  link(at("file"), at("second"));
+  symlinkSync("file", at("link"));
+  Bun.spawnSync(["mkfifo", at("pipe")]);
+  close(listenUnix(at("socket"), 1));
+  const fd = open(at("link"), Open.readOnly);
+  try {
+    const file = { kind: "file", size: 2 ** 33 + 5 };
+    expect([statusOf(fd), statusAt(at("link")), statusAt(at("second"))]).toMatchObject([
+      ...[file, file, file],
+    ]);
+    expect(linkStatusAt(at("link"))).toMatchObject({ kind: "other", size: 4 });
+    expect(readLink(at("link"))).toBe("file");
+    const names = [folder, at("pipe"), at("socket"), "/dev/null"];
+    expect(names.map((name) => statusAt(name)?.kind)).toEqual([
+      ...(["folder", "pipe", "socket", "other"] as const),
+    ]);
+    expect([statusAt(at("none")), linkStatusAt(at("file/none"))]).toEqual([undefined, undefined]);
+    expect(() => link(at("file"), at("pipe"))).toThrow(`link ${at("pipe")}: EEXIST`);
+    expect(() => readLink(at("file"))).toThrow("readlink: EINVAL");
+  } finally {
+    close(fd);
+    rmSync(folder, { recursive: true });
+  }
+  expect(() => statusOf(fd)).toThrow("fstat: EBADF");
 });
 
 test("errors carry the call, errno's name and words", () => {

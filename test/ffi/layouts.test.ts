@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Glob } from "bun";
 import { Open } from "../../src/ffi/file.ts";
+import * as status from "../../src/ffi/file-status.ts";
 import * as uring from "../../src/ffi/io-uring-abi.ts";
 import type { Request } from "../../src/ffi/ioctl.ts";
 import * as abi from "../../src/ffi/kvm-abi.ts";
@@ -25,6 +26,7 @@ const headers = [
     "sys/mman",
     "sys/prctl",
     "sys/socket",
+    "sys/stat",
     "sys/syscall",
   ],
   ...["sys/timerfd", "sys/un", "linux/kvm"],
@@ -48,6 +50,7 @@ const members: Record<string, string | undefined> = {
   "kvm_debugregs.bytes": undefined,
   "kvm_xcrs.bytes": undefined,
   "ifreq.rest": undefined,
+  "stat.times": undefined,
 };
 /** Fields that hold more than the one C member that begins there: a union's room, or several members. */
 const wider = ["kvm_run.exit"];
@@ -69,7 +72,7 @@ function claimStruct({ structName, size, align, offsets, fields }: StructType<Fi
   }
 }
 
-const modules = [abi, uring, net, vhost];
+const modules = [abi, uring, net, vhost, { Stat: status.Stat }];
 const structs = modules
   .flatMap((module): unknown[] => Object.values(module))
   .filter((value): value is StructType<Fields> => typeof value === "function");

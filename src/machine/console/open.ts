@@ -2,11 +2,10 @@
  * Opens the far end of a character device, on the main thread: terminal, file, pty or socket; and puts it back at the
  * end.
  */
-import { fstatSync, linkSync } from "node:fs";
-import { basename, dirname } from "node:path";
 import { ConfigError } from "../../exit-codes.ts";
 import { createEventfd, signalEventfd } from "../../ffi/eventfd.ts";
-import { close, duplicate, Open, open, statusFlags, unlink } from "../../ffi/file.ts";
+import { close, duplicate, link, Open, open, statusFlags, unlink } from "../../ffi/file.ts";
+import { statusOf } from "../../ffi/file-status.ts";
 import { SystemError } from "../../ffi/libc.ts";
 import { isTerminal, openPty, ownNonBlocking, rawMode, windowSize } from "../../ffi/terminal.ts";
 import { isStaleSocket, listenUnix, socketPathMax } from "../../ffi/unix-socket.ts";
@@ -165,12 +164,11 @@ function openOutput(path: string): number {
 }
 
 const hasDescriptor = (fd: number): boolean => statusFlags(fd) >= 0;
-const isFile = (fd: number): boolean => fstatSync(fd).isFile();
+const isFile = (fd: number): boolean => statusOf(fd).kind === "file";
 
 function kindOf(fd: number): FarEndSpec["outKind"] {
-  const stat = fstatSync(fd);
-  if (stat.isSocket()) return "socket";
-  return stat.isFIFO() ? "pipe" : undefined;
+  const { kind } = statusOf(fd);
+  return kind === "socket" || kind === "pipe" ? kind : undefined;
 }
 
 function openSocket(path: string): Opened {
@@ -189,11 +187,12 @@ function openSocket(path: string): Opened {
 
 /** Listens before the name is there: who sees it can connect. Throws SystemError, EADDRINUSE where there is one. */
 function listenAt(path: string): number {
-  const hidden = `${dirname(path)}/.chv-${process.pid}-${basename(path)}`;
+  const at = path.lastIndexOf("/") + 1;
+  const hidden = `${path.slice(0, at)}.chv-${process.pid}-${path.slice(at)}`;
   if (Buffer.byteLength(hidden) > socketPathMax) return listenUnix(path, 1);
   const fd = listenUnix(hidden, 1);
   try {
-    linkSync(hidden, path);
+    link(hidden, path);
     return fd;
   } catch {
     close(fd); // the name is taken, or the file system has no links

@@ -1,9 +1,9 @@
 /** Opens the source of the entropy device, and says what virtio device it is. */
-import { fstatSync } from "node:fs";
 import { entropyQueueSize } from "../../devices/virtio/entropy-config.ts";
 import { DeviceType, Feature } from "../../devices/virtio/registers.ts";
 import { ConfigError } from "../../exit-codes.ts";
 import { Open, open } from "../../ffi/file.ts";
+import { statusOf } from "../../ffi/file-status.ts";
 import { SystemError } from "../../ffi/libc.ts";
 import type { VmConfig } from "../config/vm.ts";
 import type { Owned } from "../owned.ts";
@@ -21,7 +21,7 @@ export function openEntropy({ src }: VmConfig["rng"], owned: Owned): VirtioDevic
     if (!(error instanceof SystemError)) throw error;
     throw fail(error.reason);
   }
-  if (fstatSync(fd).isDirectory()) throw fail("a folder is no source of entropy");
+  if (statusOf(fd).kind === "folder") throw fail("a folder is no source of entropy");
   return {
     id: "__rng",
     label,
