@@ -25,7 +25,8 @@ type Row = (typeof exitCodes)[number];
 type Codes = { readonly [R in Row as R[0]]: R[1] };
 
 /** The same rows by name: `ExitCode.usage` is 240. */
-export const ExitCode = Object.fromEntries(exitCodes.map(([name, code]) => [name, code])) as Codes;
+export const ExitCode = {} as Codes;
+for (const [name, code] of exitCodes) Object.assign(ExitCode, { [name]: code });
 
 /**
  * The text cannot be read: an unknown option or key, a value that is none, an option given twice.

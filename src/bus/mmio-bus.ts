@@ -32,8 +32,8 @@ export class MmioBus {
       throw new RangeError(`mmio: ${name}: no range of ${length} bytes at ${address}`);
     }
     const mapping = new Mapping(name, address, length, device, lock);
-    const next = this.#fixed.findIndex((other) => other.base >= address);
-    const index = next < 0 ? this.#fixed.length : next;
+    let index = 0;
+    while (index < this.#fixed.length && this.#fixed[index]!.base < address) index++;
     for (const neighbour of [this.#fixed[index - 1], this.#fixed[index]]) {
       if (neighbour && neighbour.base < mapping.end && address < neighbour.end) {
         throw new BusConflict("mmio", mapping, neighbour);

@@ -15,7 +15,7 @@ import type { Command } from "./command.ts";
 import { commands as allCommands } from "./commands.ts";
 import { quoted } from "./nearest.ts";
 import { actions, type Option, objectOf, optionsOf } from "./option-table.ts";
-import { readOptions, validate } from "./options.ts";
+import { put, readOptions, validate } from "./options.ts";
 import { programName } from "./program-name.ts";
 import { readValue, ValueError } from "./values.ts";
 
@@ -55,7 +55,8 @@ export function parseCommandLine(
     throw new UsageError("--: plain chv takes nothing after it; remove it and what follows");
   }
   const options = collect(VmmOptionsSchema, vmmOptions, args) as VmmOptions;
-  const given = new Set([...args.given.keys()].map(({ name }) => name));
+  const given = new Set<string>();
+  for (const { name } of args.given.keys()) given.add(name);
   const backend = backendOptions.find(({ name }) => given.has(name));
   if (backend) {
     const other = vmOptions.find(({ name }) => given.has(name));
@@ -152,9 +153,7 @@ function collect(schema: ObjectSchema, options: readonly Option[], args: Argumen
   for (const [given, values] of args.given) {
     const option = options.find(({ name }) => name === given.name);
     if (option === undefined) continue;
-    let inner = object;
-    for (const name of option.path.slice(0, -1)) inner = (inner[name] ??= {}) as Json;
-    inner[option.path.at(-1)!] = readOption(option, values);
+    put(object, option.path, readOption(option, values));
   }
   for (const { name, path, field } of options) {
     if (!field?.required || path.length > 1 || object[path[0]!] !== undefined) continue;

@@ -64,13 +64,18 @@ class FieldOption implements Option {
 
 /** One option for each field of the schema, and for each field of its inline objects. */
 export function optionsOf(schema: ObjectSchema, path: readonly string[] = []): Option[] {
-  return fieldsOf(schema).flatMap((field): Option[] => {
+  const options: Option[] = [];
+  for (const field of fieldsOf(schema)) {
     const { spelling, name } = field;
     const at = [...path, name];
-    if (spelling.jsonOnly) return [];
-    if (spelling.inline && field.shape.kind === "object") return optionsOf(field.shape.schema, at);
-    return [new FieldOption(field, at)];
-  });
+    if (spelling.jsonOnly) continue;
+    if (spelling.inline && field.shape.kind === "object") {
+      options.push(...optionsOf(field.shape.schema, at));
+    } else {
+      options.push(new FieldOption(field, at));
+    }
+  }
+  return options;
 }
 
 const action = (name: string, short: string, description: string): Option => ({

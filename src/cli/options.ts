@@ -61,10 +61,10 @@ function locate(
   keys: ReadonlyMap<string, Key>,
   option: string,
 ): { key: Key; value: string } {
-  const { bare } = spellingOf(schema);
-  const bareKey = [...keys.values()].find(({ path }) => path.length === 1 && path[0] === bare);
   const known = name === undefined ? undefined : keys.get(name);
   if (known !== undefined) return { key: known, value };
+  const { bare } = spellingOf(schema);
+  const bareKey = [...keys.values()].find(({ path }) => path.length === 1 && path[0] === bare);
   // A path may hold "="; no key holds "/".
   const isBare = index === 0 && (name === undefined || name.includes("/"));
   if (bareKey !== undefined && isBare) {
@@ -92,13 +92,18 @@ function readAt(text: string, literal: boolean, { key, field }: Key, option: str
   }
 }
 
-const at = (object: Json, path: readonly string[]) =>
-  path.reduce<unknown>((inner, name) => (inner as Json | undefined)?.[name], object);
+function at(object: Json, path: readonly string[]): unknown {
+  let inner: unknown = object;
+  for (const name of path) inner = (inner as Json | undefined)?.[name];
+  return inner;
+}
 
-function put(object: Json, path: readonly string[], value: unknown): void {
+/** Sets a value inside an object, and makes the objects on the way there. */
+export function put(object: Json, path: readonly string[], value: unknown): void {
+  const last = path.length - 1;
   let inner = object;
-  for (const name of path.slice(0, -1)) inner = (inner[name] ??= {}) as Json;
-  inner[path.at(-1)!] = value;
+  for (let i = 0; i < last; i++) inner = (inner[path[i]!] ??= {}) as Json;
+  inner[path[last]!] = value;
 }
 
 /** `file=PATH` alone says that the mode is File. */

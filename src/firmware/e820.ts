@@ -33,16 +33,17 @@ export function buildE820(
       throw new RangeError(`e820: ${length} bytes at ${start} are no memory range`);
     }
   }
-  const bounds = [...new Set(all.flatMap(({ start, length }) => [start, start + length]))].sort(
-    (a, b) => a - b,
-  );
+  const bounds = all.map(({ start }) => start);
+  for (const { start, length } of all) bounds.push(start + length);
+  bounds.sort((a, b) => a - b);
   const map: { start: number; length: number; type: number }[] = [];
   for (let i = 0; i + 1 < bounds.length; i++) {
     const start = bounds[i]!;
     const end = bounds[i + 1]!;
+    if (start === end) continue;
     const type = strongest(all.filter((e) => e.start <= start && e.start + e.length >= end));
     if (type === undefined || type === E820Type.hole) continue;
-    const last = map.at(-1);
+    const last = map[map.length - 1];
     if (last?.type === type && last.start + last.length === start) last.length = end - last.start;
     else map.push({ start, length: end - start, type });
   }
@@ -52,10 +53,11 @@ export function buildE820(
 /** RAM yields to everything, a hole to everything but RAM. */
 function strongest(entries: readonly E820Entry[]): number | undefined {
   const rank = (type: number) => (type === E820Type.ram ? -1 : type);
-  return entries
-    .map(({ type }) => type)
-    .sort((a, b) => rank(a) - rank(b))
-    .at(-1);
+  let found: number | undefined;
+  for (const { type } of entries) {
+    if (found === undefined || rank(type) > rank(found)) found = type;
+  }
+  return found;
 }
 
 /** The ranges of a map that the guest may use as RAM. */

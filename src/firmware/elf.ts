@@ -4,6 +4,7 @@
  * (XEN_ELFNOTE_PHYS32_ENTRY, 18, of xen/include/public/elfnote.h). The file is hostile: whatever is
  * returned has been checked.
  */
+import { times } from "../bus/times.ts";
 import { addr, bytes, struct, u8, u16, u32 } from "../ffi/struct.ts";
 import type { KernelFile } from "./file-reader.ts";
 import { hex } from "./kernel-error.ts";
@@ -140,17 +141,17 @@ export function parseElf(file: KernelFile): ElfImage {
   }
   const programHeaders = readProgramHeaders(file, header, bits);
   const segments = loadSegments(file, programHeaders);
-  const range = { start: segments[0]!.address, end: endOf(segments.at(-1)!) };
+  const range = { start: segments[0]!.address, end: endOf(segments[segments.length - 1]!) };
   const pvhEntry = findPvhEntry(file, programHeaders);
   const entry = pvhEntry ?? header.e_entry;
   if (!segments.some((s) => s.address <= entry && entry < endOf(s))) {
     damaged(file, `its entry point ${hex(entry)} lies in none of its segments`);
   }
   const sectionsEnd = header.e_shoff + header.e_shnum * header.e_shentsize;
-  const fileEnd = programHeaders.reduce(
-    (end, { p_offset, p_filesz }) => Math.max(end, p_offset + p_filesz),
-    Math.max(sectionsEnd, header.e_phoff + programHeaders.length * header.e_phentsize),
-  );
+  let fileEnd = Math.max(sectionsEnd, header.e_phoff + header.e_phnum * header.e_phentsize);
+  for (const { p_offset, p_filesz } of programHeaders) {
+    fileEnd = Math.max(fileEnd, p_offset + p_filesz);
+  }
   return { bits, entry: header.e_entry, segments, range, pvhEntry, fileEnd };
 }
 
@@ -174,7 +175,7 @@ function readProgramHeaders(
     damaged(file, `it has ${e_phnum} program headers, 1 to ${maxProgramHeaders} are accepted`);
   }
   const table = viewOf(file.read(e_phoff, e_phnum * type.size, "the program header table"));
-  return Array.from({ length: e_phnum }, (_, i) => new type(table, i * type.size));
+  return times(e_phnum, (i) => new type(table, i * type.size));
 }
 
 /** The PT_LOAD entries, checked against the file, themselves and each other. */

@@ -13,14 +13,16 @@ export const alignDown = (value: number, align: number): number =>
 export function subtract(from: readonly Range[], taken: readonly Range[]): Range[] {
   let free = [...from];
   for (const hole of taken) {
-    free = free.flatMap(({ start, end }) => {
-      if (hole.end <= start || hole.start >= end) return [{ start, end }];
-      const pieces = [
-        { start, end: Math.min(end, hole.start) },
-        { start: Math.max(start, hole.end), end },
-      ];
-      return pieces.filter((piece) => piece.start < piece.end);
-    });
+    const left: Range[] = [];
+    for (const { start, end } of free) {
+      if (hole.end <= start || hole.start >= end) {
+        left.push({ start, end });
+        continue;
+      }
+      if (start < hole.start) left.push({ start, end: hole.start });
+      if (hole.end < end) left.push({ start: hole.end, end });
+    }
+    free = left;
   }
   return free;
 }

@@ -185,9 +185,9 @@ function buildWatchdog(
 
 /** What the CMOS tells of RAM, in bytes. */
 function ramSize(spec: MachineSpec): RamSize {
-  const sum = (above: boolean) =>
-    spec.ram
-      .filter(({ start }) => start >= MemoryMap.ramAbove4G === above)
-      .reduce((total, { length }) => total + length, 0);
-  return { below4GiB: sum(false), above4GiB: sum(true) };
+  const size = { below4GiB: 0, above4GiB: 0 };
+  for (const { start, length } of spec.ram) {
+    size[start < MemoryMap.ramAbove4G ? "below4GiB" : "above4GiB"] += length;
+  }
+  return size;
 }

@@ -15,11 +15,11 @@ import { acpiTables, mpTables } from "./tables.ts";
  * What stands where a PC's BIOS is entered in real mode: a reset. Linux jumps there to restart a machine with
  * hardware-reduced ACPI and no EFI (reboot_init and machine_real_restart in its arch/x86/kernel/reboot.c).
  */
-export const biosEntry = Uint8Array.of(
+export const biosEntry = new Uint8Array([
   ...[0xba, Port.reset & 0xff, Port.reset >> 8], // mov dx, Port.reset
   ...[0xb0, resetValue, 0xee], //                   mov al, resetValue; out dx, al
   ...[0xf4, 0xeb, 0xfd], //                         hlt; jmp to the hlt
-);
+]);
 
 /** Throws ConfigError when the files cannot be booted. */
 export function prepareBoot(plan: BootPlan): BootState {

@@ -7,6 +7,7 @@ import { PciConfigState } from "../bus/pci/config-space.ts";
 import { SharedPin } from "../bus/pci/intx.ts";
 import { MsixState } from "../bus/pci/msix.ts";
 import type { SharedState } from "../bus/shared-state.ts";
+import { times } from "../bus/times.ts";
 import { HostBridge } from "../devices/host-bridge.ts";
 import type { Ioapic } from "../devices/legacy/ioapic.ts";
 import { IoapicPin } from "../devices/legacy/ioapic.ts";
@@ -59,7 +60,7 @@ export function buildPci(
   bus.add(0, bridge);
 
   const pinLock = state.lock();
-  const pins = Array.from({ length: Gsi.intxCount }, (_, index) => {
+  const pins = times(Gsi.intxCount, (index) => {
     const pin = new IoapicPin(ioapic.device, Gsi.intx + index, ioapic.lock);
     return new SharedPin(state.words(1), pinLock, pin);
   });

@@ -1,4 +1,5 @@
 /** What the ACPI tables say of every machine alike: the board, its PCI bus, its clock and its buttons. */
+import { times } from "../bus/times.ts";
 import { AcpiEvent } from "../devices/legacy/event-device.ts";
 import type { AcpiBoard } from "../firmware/acpi/platform.ts";
 import { Gsi, intxOf, MemoryMap, Port, resetValue } from "./memory-map.ts";
@@ -13,7 +14,7 @@ const pciWindow32 = {
   length: MemoryMap.pciWindow32End - MemoryMap.pciWindow32,
 };
 /** Every slot but the host bridge's: a device may come later. */
-export const slots = Array.from({ length: 31 }, (_, index) => index + 1);
+export const slots = times(31, (index) => index + 1);
 
 export const platform: AcpiBoard = {
   rtc: { port: Port.cmos, length: 2, gsi: Gsi.rtc },

@@ -1,5 +1,6 @@
 /** The worker threads of one machine, as the main thread sees them: started early, asked, waited for. */
 import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
+import { times } from "../bus/times.ts";
 import { ringBell } from "../devices/chores/chore-ring.ts";
 import { signalEventfd } from "../ffi/eventfd.ts";
 import { ignoreKick, kick } from "../ffi/signals.ts";
@@ -39,7 +40,7 @@ export class MachineThreads {
   ) {
     ignoreKick();
     this.control = new SharedArrayBuffer(ThreadControl.bytesFor(ThreadNumber.end(vcpus)));
-    this.#vcpus = Array.from({ length: vcpus }, (_, index) => {
+    this.#vcpus = times(vcpus, (index) => {
       const spare = index === 0 ? takeSpareThread() : undefined;
       const url = index === 0 ? firstVcpuWorkerUrl : vcpuWorkerUrl;
       const worker = spare ?? new Worker(url, { name: `vcpu${index}` });

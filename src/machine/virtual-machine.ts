@@ -1,6 +1,7 @@
 /**
  * KVM's side of a machine: the VM, its memory slots, its split interrupt controller, its vCPUs and their reset state.
  */
+import { times } from "../bus/times.ts";
 import { ConfigError } from "../exit-codes.ts";
 import {
   CpuidTable,
@@ -52,7 +53,7 @@ export function topologyOf(cpus: Cpus): Topology {
 /** Every vCPU that a machine can have; those present at boot are enabled. */
 export function possibleCpus(cpus: Cpus): { apicId: number; enabled: boolean }[] {
   const topology = topologyOf(cpus);
-  return Array.from({ length: cpus.max_vcpus }, (_, index) => ({
+  return times(cpus.max_vcpus, (index) => ({
     apicId: apicId(index, topology),
     enabled: index < cpus.boot_vcpus,
   }));

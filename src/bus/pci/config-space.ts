@@ -96,7 +96,7 @@ export class PciConfigSpace implements BusDevice {
    * comes back.
    */
   addCapability(id: number, body: Uint8Array, mask?: Uint8Array): number {
-    const last = this.capabilities.at(-1);
+    const last = this.capabilities[this.capabilities.length - 1];
     const at = last === undefined ? headerEnd : this.end;
     if (at + 2 + body.length > configBytes) throw new RangeError("PCI: no room for a capability");
     this.initial[last === undefined ? Pci.CAPABILITY_LIST : last + 1] = at;
@@ -111,7 +111,8 @@ export class PciConfigSpace implements BusDevice {
 
   /** The first free dword behind the last capability. */
   private get end(): number {
-    return (this.capabilities.at(-1)! + this.lengths.at(-1)! + 3) & ~3;
+    const last = this.capabilities.length - 1;
+    return (this.capabilities[last]! + this.lengths[last]! + 3) & ~3;
   }
 
   private allow(at: number, size: number, mask: number): void {

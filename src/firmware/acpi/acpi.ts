@@ -70,8 +70,9 @@ function check(platform: AcpiPlatform): void {
     last = apicId;
   }
   if (cpus.length > 0x1000) throw new RangeError(`ACPI: ${cpus.length} processors, at most 4096`);
-  const pciInterrupts = pci.flatMap(({ interrupts }) => interrupts);
-  for (const wired of [serial, rtc, ...virtioMmio, ...pciInterrupts]) {
+  const wires: ({ readonly gsi: number } | undefined)[] = [serial, rtc, ...virtioMmio];
+  for (const { interrupts } of pci) wires.push(...interrupts);
+  for (const wired of wires) {
     const pin = (wired?.gsi ?? ioapic.gsiBase) - ioapic.gsiBase;
     if (!(pin >= 0 && pin < ioapic.pins)) {
       throw new RangeError(`ACPI: GSI ${wired?.gsi} is not a pin of the I/O APIC`);

@@ -87,12 +87,13 @@ export function packaged(opcode: Term, ...parts: readonly (number | Uint8Array)[
  */
 function segment(text: string): Term {
   const out = ascii(text.padEnd(4, "_"));
-  const valid = out.every(
-    (code, at) =>
-      (code >= 0x41 && code <= 0x5a) || code === 0x5f || (at > 0 && code >= 0x30 && code <= 0x39),
-  );
-  if (!valid || text.length === 0 || out.length > 4)
-    throw new RangeError(`AML: bad name "${text}"`);
+  let valid = text.length > 0 && out.length === 4;
+  for (let at = 0; at < out.length; at++) {
+    const code = out[at]!;
+    const isLetter = (code >= 0x41 && code <= 0x5a) || code === 0x5f;
+    valid &&= isLetter || (at > 0 && code >= 0x30 && code <= 0x39);
+  }
+  if (!valid) throw new RangeError(`AML: bad name "${text}"`);
   return out;
 }
 
@@ -131,10 +132,10 @@ export function integer(value: number | bigint): Term {
 
 /** Of at most 32 bits. Nearly all are, and there are hundreds on the way to a guest's start. */
 function shortInteger(value: number): Term {
-  if (value <= 1) return Uint8Array.of(value);
-  if (value <= 0xff) return Uint8Array.of(0x0a, value);
-  if (value <= 0xffff) return Uint8Array.of(0x0b, value, value >>> 8);
-  return Uint8Array.of(0x0c, value, value >>> 8, value >>> 16, value >>> 24);
+  if (value <= 1) return new Uint8Array([value]);
+  if (value <= 0xff) return new Uint8Array([0x0a, value]);
+  if (value <= 0xffff) return new Uint8Array([0x0b, value, value >>> 8]);
+  return new Uint8Array([0x0c, value, value >>> 8, value >>> 16, value >>> 24]);
 }
 
 /** Terms as they are, numbers as integer constants. */

@@ -51,8 +51,11 @@ interface Piece {
 }
 
 /** The last piece of metadata of a type in a schema's pipe. */
-const piece = (schema: v.GenericSchema, type: string): Piece | undefined =>
-  (schema as unknown as Inside).pipe?.findLast((one) => one.type === type);
+function piece(schema: v.GenericSchema, type: string): Piece | undefined {
+  const { pipe = [] } = schema as unknown as Inside;
+  for (let i = pipe.length - 1; i >= 0; i--) if (pipe[i]!.type === type) return pipe[i];
+  return undefined;
+}
 
 /** What the command line says of a field or an object. */
 export const spellingOf = (schema: v.GenericSchema): Spelling =>
@@ -137,15 +140,18 @@ export interface Key {
 
 /** Every key of an option's value, those of nested objects with their prefix. */
 export function keysOf(schema: ObjectSchema, prefix = "", path: readonly string[] = []): Key[] {
-  return fieldsOf(schema).flatMap((field) => {
+  const keys: Key[] = [];
+  for (const field of fieldsOf(schema)) {
     const { shape, spelling, name } = field;
     const at = [...path, name];
-    if (spelling.jsonOnly) return [];
+    if (spelling.jsonOnly) continue;
     if (shape.kind === "object" && spelling.prefix !== undefined) {
-      return keysOf(shape.schema, prefix + spelling.prefix, at);
+      keys.push(...keysOf(shape.schema, prefix + spelling.prefix, at));
+    } else {
+      keys.push({ key: prefix + (spelling.key ?? name), path: at, field });
     }
-    return [{ key: prefix + (spelling.key ?? name), path: at, field }];
-  });
+  }
+  return keys;
 }
 
 /** `VirtioMem` → `virtio-mem`, `kernel_entry` and `logFile` → `kernel-entry`, `log-file`. */

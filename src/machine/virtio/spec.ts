@@ -1,5 +1,6 @@
 /** A virtio device of one machine as plain data, from which each thread builds the half that it runs. */
 import type { Lock } from "../../bus/lock.ts";
+import { times } from "../../bus/times.ts";
 import { choreRingBytes } from "../../devices/chores/chore-ring.ts";
 import type { ChoreSpec } from "../../devices/chores/chores.ts";
 import type { BalloonSpec } from "../../devices/virtio/balloon-config.ts";
@@ -78,7 +79,7 @@ export function queuesOf({ identity, workers, backend }: WiredVirtio, share: num
 export function wire(devices: readonly VirtioDevice[], owned: Owned): WiredVirtio[] {
   let worker = 1;
   return devices.map((device) => {
-    const own = Array.from({ length: device.ioThreads ?? 0 }, () => worker++);
+    const own = times(device.ioThreads ?? 0, () => worker++);
     const workers = own.length === 0 ? [0] : own;
     const chores = device.usesChores && { chores: workers.map(() => createChores(owned)) };
     const kickFds = device.identity.queueSizes.map(() => owned.fd(createEventfd()));
@@ -155,7 +156,7 @@ export function plug(devices: readonly VirtioDevice[], owned: Owned): VirtioSpec
   let gsi: number = Gsi.pins;
   return wire(devices, owned).map((device, index) => {
     const vectors = device.kickFds.length + 1;
-    const callFds = Array.from({ length: vectors }, () => owned.fd(createEventfd()));
+    const callFds = times(vectors, () => owned.fd(createEventfd()));
     const gsiBase = gsi;
     gsi += vectors;
     return { ...device, slot: index + 1, callFds, gsiBase };
