@@ -3,12 +3,10 @@
  * (KVM_SET_SIGNAL_MASK). No handler ever runs: a blocked signal is consumed with sigtimedwait(2).
  */
 import { Block } from "./block.ts";
-import { ioctl } from "./ioctl.ts";
-import { KVM_SET_SIGNAL_MASK, KvmSignalMask } from "./kvm-abi.ts";
 import { check, cString, Errno, errno, libc, SystemError } from "./libc.ts";
 
 /** Well inside the range that glibc leaves to programs (SIGRTMIN is 34). */
-const kickSignal = 42;
+export const kickSignal = 42;
 const sigsetSize = 128; // glibc's sigset_t; the kernel's is its first 8 bytes
 const SIG_BLOCK = 0;
 /** (sighandler_t) 1 */
@@ -43,15 +41,6 @@ export function blockKick(): Block {
   const error = libc.pthread_sigmask(SIG_BLOCK, kickSet.bytes, former.bytes);
   if (error !== 0) throw new SystemError("pthread_sigmask", error);
   return former;
-}
-
-/** The vCPU runs with the thread's mask less the kick: a pending kick brings KVM_RUN back with EINTR. */
-export function openKickInGuest(vcpu: number, former: Block): void {
-  const argument = new Block(KvmSignalMask.size + 8);
-  new KvmSignalMask(argument.view).len = 8;
-  const open = former.view.getBigUint64(0, true) & ~(1n << BigInt(kickSignal - 1));
-  argument.view.setBigUint64(KvmSignalMask.size, open, true);
-  ioctl(vcpu, KVM_SET_SIGNAL_MASK, argument);
 }
 
 /** Takes a pending kick away, if there is one. */

@@ -5,7 +5,7 @@ import type { KernelFiles } from "./disk-boot/kernel-files.ts";
 import type { GuestMemory } from "./guest-memory.ts";
 import type { InputFile } from "./input-file.ts";
 import type { RamView } from "./ram-view.ts";
-import { possibleCpus } from "./virtual-machine.ts";
+import { possibleCpus } from "./topology.ts";
 
 /** What is loaded, and what it is told of its machine. */
 export interface BootPlan {

@@ -5,39 +5,7 @@
  */
 import type { CpuidTable } from "../ffi/kvm.ts";
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } from "../ffi/kvm-abi.ts";
-
-/** Threads per core, cores per die, dies per package, packages. */
-export interface Topology {
-  readonly threads: number;
-  readonly cores: number;
-  readonly dies: number;
-  readonly packages: number;
-}
-
-/** Widths in bits of the fields of an APIC id, lowest first. */
-export interface ApicIdShifts {
-  readonly thread: number;
-  readonly core: number;
-  readonly die: number;
-}
-
-const bitsFor = (count: number): number => Math.ceil(Math.log2(count));
-
-export function apicIdShifts(topology: Topology): ApicIdShifts {
-  const thread = bitsFor(topology.threads);
-  const core = thread + bitsFor(topology.cores);
-  return { thread, core, die: core + bitsFor(topology.dies) };
-}
-
-/** The APIC id of vCPU `index`: its place in each level, packed into the fields that the topology asks for. */
-export function apicId(index: number, topology: Topology): number {
-  const shifts = apicIdShifts(topology);
-  const thread = index % topology.threads;
-  const core = Math.floor(index / topology.threads) % topology.cores;
-  const die = Math.floor(index / (topology.threads * topology.cores)) % topology.dies;
-  const pack = Math.floor(index / (topology.threads * topology.cores * topology.dies));
-  return thread | (core << shifts.thread) | (die << shifts.core) | (pack << shifts.die);
-}
+import { apicId, apicIdShifts, type Topology } from "./topology.ts";
 
 export interface CpuidOptions {
   readonly topology: Topology;

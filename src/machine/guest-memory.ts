@@ -1,6 +1,5 @@
-/** Guest RAM, as the main thread owns it: mapped, given to KVM slot by slot, and given back. */
+/** Guest RAM, as the main thread owns it: mapped, and given back. */
 
-import { setMemorySlot } from "../ffi/kvm.ts";
 import { SystemError } from "../ffi/libc.ts";
 import { Madvise, madvise } from "../ffi/memory.ts";
 import { MemoryMap } from "./memory-map.ts";
@@ -27,13 +26,6 @@ export class GuestMemory extends RamView {
       return { start, length, hostAddress };
     });
     super(regions);
-  }
-
-  /** Makes the regions the VM's memory slots 0, 1, …. */
-  attach(vm: number): void {
-    for (const [slot, region] of this.regions.entries()) {
-      setMemorySlot(vm, slot, region.start, region.length, region.hostAddress);
-    }
   }
 
   /**

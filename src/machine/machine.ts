@@ -8,7 +8,6 @@ import { EventKind } from "../bus/events.ts";
 import { locked } from "../bus/lock.ts";
 import { AcpiEvent } from "../devices/legacy/event-device.ts";
 import type { Watchdog } from "../devices/legacy/watchdog.ts";
-import { continueClock, readClock, signalMsi } from "../ffi/kvm.ts";
 import type * as BoardModule from "./board.ts";
 import type * as BootModule from "./boot.ts";
 import { type BootPlan, type LastingPlan, planOf } from "./boot-plan.ts";
@@ -19,26 +18,23 @@ import type { ConsoleSpec } from "./console/spec.ts";
 import { withConsole } from "./disk-boot/cmdline.ts";
 import { type KernelFiles, openKernelFiles, tell } from "./disk-boot/kernel-files.ts";
 import { GuestMemory } from "./guest-memory.ts";
-import { openHostKvm } from "./kvm-host.ts";
 import { LoadTurn } from "./loading.ts";
 import { lostEvents } from "./lost-events.ts";
 import { specOf } from "./machine-spec.ts";
 import { filesOf, type MemoryFile, withReason } from "./memory-files.ts";
+import { firstPersistentSlot } from "./memory-map.ts";
 import { Owned } from "./owned.ts";
 import { quiesce } from "./quiesce.ts";
 import { createBacking } from "./ram-backing.ts";
 import { type MachineSpec, ThreadNumber } from "./spec.ts";
 import { MachineThreads } from "./threads.ts";
-import { applyBootState } from "./vcpu-state.ts";
 import type * as Counters from "./virtio/counters.ts";
 import { openDevices } from "./virtio/devices.ts";
-import { attachPersistent } from "./virtio/persistent.ts";
+import { persistentRegions } from "./virtio/persistent.ts";
 import { plugInto } from "./virtio/plug.ts";
 import type { PluggedVirtio } from "./virtio/spec.ts";
-import { createVirtualMachine, type VirtualMachine } from "./virtual-machine.ts";
-
-const msiToAll = 0xfeef_f000;
-const deliverNmi = 0x400;
+import type * as VirtualMachineModule from "./virtual-machine.ts";
+import type { VirtualMachine } from "./virtual-machine.ts";
 
 export type MachineState = "created" | "running" | "paused" | "stopped";
 
@@ -85,7 +81,6 @@ export class Machine {
     const turn = new LoadTurn();
     this.vcpus = asked.cpus.boot_vcpus;
     try {
-      const kvm = owned.fd(openHostKvm());
       this.kernel = openKernelFiles(asked);
       owned.add(() => this.kernel.close());
       this.config = withConsole(asked, this.kernel.cmdline);
@@ -107,8 +102,10 @@ export class Machine {
       this.#plan = planOf(config, memory, plugged.virtioMmio);
       this.loaded = this.#orderLoad(turn);
       this.loaded.catch(() => {}); // the owner awaits it, unless what follows throws
-      this.#vm = createVirtualMachine(kvm, config.cpus, memory, owned);
-      attachPersistent(this.#vm.fd, devices);
+      // KVM's side, too, is loaded while vCPU 0's thread loads
+      const { openVirtualMachine } = require("./virtual-machine.ts") as typeof VirtualMachineModule;
+      this.#vm = openVirtualMachine(config.cpus, memory, owned);
+      this.#vm.addMemory(firstPersistentSlot, persistentRegions(devices));
       this.#files = filesOf(devices, config.memory, backing);
       const spec = {
         ...specOf(config, this.#vm, memory.regions, this.#threads.control, plugged, owned),
@@ -148,7 +145,7 @@ export class Machine {
     return this.#step(async () => {
       if (this.#state !== "running") return;
       await this.#threads.standStill(true);
-      this.#clock = readClock(this.#vm.fd);
+      this.#clock = this.#vm.readClock();
       this.#withWatchdog((watchdog) => watchdog.pause());
       this.#state = "paused";
     });
@@ -157,7 +154,7 @@ export class Machine {
   resume(): Promise<void> {
     return this.#step(async () => {
       if (this.#state !== "paused") return;
-      if (this.#clock !== undefined) continueClock(this.#vm.fd, this.#vm.vcpus, this.#clock);
+      if (this.#clock !== undefined) this.#vm.continueClock(this.#clock);
       this.#threads.runIo();
       this.#withWatchdog((watchdog) => watchdog.resume());
       this.#threads.runVcpus();
@@ -243,9 +240,9 @@ export class Machine {
     return this.#consoles.shown;
   }
 
-  /** A non-maskable interrupt for every vCPU: an MSI of delivery mode NMI to all (SDM volume 3, section 11.11). */
+  /** A non-maskable interrupt for every vCPU. */
   sendNmi(): void {
-    signalMsi(this.#vm.fd, msiToAll, deliverNmi);
+    this.#vm.sendNmi();
   }
 
   /** The ptys that were made, for their users to open. */
@@ -280,7 +277,7 @@ export class Machine {
   #load(): void {
     const { prepareBoot } = require("./boot.ts") as typeof BootModule;
     const boot = prepareBoot(this.#wholePlan());
-    applyBootState(this.#vm.vcpus[0]!, boot);
+    this.#vm.pointAt(boot);
     this.#loadedWith(boot.notes);
   }
 

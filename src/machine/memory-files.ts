@@ -1,8 +1,8 @@
 /** The files that guest memory is made of, and what became of them when the guest touches a page that is not there. */
 import type { MachineEvent } from "../bus/event-ring.ts";
 import { EventKind } from "../bus/events.ts";
+import { ExitReason } from "../ffi/exit-reason.ts";
 import { statusOf } from "../ffi/file-status.ts";
-import { ExitReason } from "../ffi/kvm-abi.ts";
 import type { VmConfig } from "./config/vm.ts";
 import type { RamBacking } from "./ram-backing.ts";
 import type { VirtioDevice } from "./virtio/spec.ts";

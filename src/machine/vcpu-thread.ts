@@ -8,16 +8,10 @@ import { EventRing } from "../bus/event-ring.ts";
 import { EventKind } from "../bus/events.ts";
 import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
 import { windowOn } from "../ffi/block.ts";
+import { openKickInGuest } from "../ffi/guest-kick.ts";
 import { Entered, enterGuest } from "../ffi/kvm.ts";
 import { MapFlag, mmap, munmap, Prot } from "../ffi/memory.ts";
-import {
-  awaitKick,
-  blockKick,
-  consumeKick,
-  nameThread,
-  openKickInGuest,
-  threadId,
-} from "../ffi/signals.ts";
+import { awaitKick, blockKick, consumeKick, nameThread, threadId } from "../ffi/signals.ts";
 import { buildBoard } from "./board.ts";
 import { ExitMeter } from "./exit-meter.ts";
 import { ExitServer } from "./exits.ts";

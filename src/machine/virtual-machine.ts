@@ -1,16 +1,19 @@
 /**
  * KVM's side of a machine: the VM, its memory slots, its split interrupt controller, its vCPUs and their reset state.
  */
-import { times } from "../bus/times.ts";
 import { ConfigError } from "../exit-codes.ts";
 import {
   CpuidTable,
   checkExtension,
+  continueClock,
   createVcpu,
   createVm,
   enableCap,
   msrIndexList,
+  readClock,
+  setMemorySlot,
   setTssAndIdentityMap,
+  signalMsi,
   vcpuMmapSize,
 } from "../ffi/kvm.ts";
 import {
@@ -19,45 +22,40 @@ import {
   KVM_X2APIC_API_USE_32BIT_IDS,
 } from "../ffi/kvm-abi.ts";
 import { SystemError } from "../ffi/libc.ts";
+import type { BootState } from "../firmware/boot-state.ts";
 import type { BootConfig } from "./config/vm.ts";
-import { apicId, cpuidFor, type Topology } from "./cpuid.ts";
+import { cpuidFor } from "./cpuid.ts";
 import type { GuestMemory } from "./guest-memory.ts";
-import { KvmError } from "./kvm-host.ts";
+import { KvmError, openHostKvm } from "./kvm-host.ts";
 import { Gsi, MemoryMap } from "./memory-map.ts";
 import type { Owned } from "./owned.ts";
-import { initialiseProcessor, VcpuSnapshot } from "./vcpu-state.ts";
+import type { RamRegion } from "./ram-view.ts";
+import { apicId, topologyOf } from "./topology.ts";
+import { applyBootState, initialiseProcessor, VcpuSnapshot } from "./vcpu-state.ts";
+
+const msiToAll = 0xfeef_f000;
+const deliverNmi = 0x400;
 
 export interface VirtualMachine {
   readonly fd: number;
   readonly vcpus: readonly number[];
   readonly runPageBytes: number;
   readonly syncRegs: boolean;
+  /** Makes the regions memory slots `slot`, `slot + 1`, …. */
+  addMemory(slot: number, regions: readonly RamRegion[]): void;
   /** Puts every vCPU back to its state at creation. All must stand still. */
   reset(): void;
+  /** Points the first vCPU, which stands at its reset vector, at what is booted. */
+  pointAt(boot: BootState): void;
+  /** What the guest's clock shows; all vCPUs must stand still. Undefined where this KVM does not tell it. */
+  readClock(): bigint | undefined;
+  /** The guest's clock goes on from there, and its watchdogs are told that it stood still. */
+  continueClock(clock: bigint): void;
+  /** An MSI of delivery mode NMI to all (SDM volume 3, section 11.11). */
+  sendNmi(): void;
 }
 
 type Cpus = BootConfig["cpus"];
-
-/** The processors' layout: as configured, or one package of single-threaded cores. */
-export function topologyOf(cpus: Cpus): Topology {
-  const { topology, max_vcpus } = cpus;
-  if (!topology) return { threads: 1, cores: max_vcpus, dies: 1, packages: 1 };
-  return {
-    threads: topology.threads_per_core,
-    cores: topology.cores_per_die,
-    dies: topology.dies_per_package,
-    packages: topology.packages,
-  };
-}
-
-/** Every vCPU that a machine can have; those present at boot are enabled. */
-export function possibleCpus(cpus: Cpus): { apicId: number; enabled: boolean }[] {
-  const topology = topologyOf(cpus);
-  return times(cpus.max_vcpus, (index) => ({
-    apicId: apicId(index, topology),
-    enabled: index < cpus.boot_vcpus,
-  }));
-}
 
 /** What KVM has none left of, or does not let this process have. */
 function fromKvm(create: () => number): number {
@@ -69,6 +67,10 @@ function fromKvm(create: () => number): number {
     throw new KvmError(`/dev/kvm: ${error.message}; ${fix}`);
   }
 }
+
+/** The same, with a descriptor of its own for /dev/kvm. Throws KvmError, too. */
+export const openVirtualMachine = (cpus: Cpus, memory: GuestMemory, owned: Owned): VirtualMachine =>
+  createVirtualMachine(owned.fd(openHostKvm()), cpus, memory, owned);
 
 /** Throws ConfigError where this KVM cannot do what is asked; `owned` then has what was made so far. */
 export function createVirtualMachine(
@@ -88,7 +90,12 @@ export function createVirtualMachine(
     const flags = KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
     enableCap(fd, Cap.KVM_CAP_X2APIC_API, flags);
   }
-  memory.attach(fd);
+  const addMemory = (slot: number, regions: readonly RamRegion[]): void => {
+    for (const [index, { start, length, hostAddress }] of regions.entries()) {
+      setMemorySlot(fd, slot + index, start, length, hostAddress);
+    }
+  };
+  addMemory(0, memory.regions);
 
   const topology = topologyOf(cpus);
   const supported = CpuidTable.supported(kvm);
@@ -112,8 +119,13 @@ export function createVirtualMachine(
     vcpus,
     runPageBytes: vcpuMmapSize(kvm),
     syncRegs: (checkExtension(fd, Cap.KVM_CAP_SYNC_REGS) & 1) !== 0,
+    addMemory,
     reset() {
       for (const snapshot of snapshots) snapshot.restore();
     },
+    pointAt: (boot) => applyBootState(vcpus[0]!, boot),
+    readClock: () => readClock(fd),
+    continueClock: (clock) => continueClock(fd, vcpus, clock),
+    sendNmi: () => signalMsi(fd, msiToAll, deliverNmi),
   };
 }

@@ -4,7 +4,8 @@
  */
 import { describe, expect, test } from "bun:test";
 import { CpuidTable } from "../../src/ffi/kvm.ts";
-import { apicId, type CpuidOptions, cpuidFor } from "../../src/machine/cpuid.ts";
+import { type CpuidOptions, cpuidFor } from "../../src/machine/cpuid.ts";
+import { apicId } from "../../src/machine/topology.ts";
 
 type Registers = [eax: number, ebx: number, ecx: number, edx: number];
 const ones: Registers = [0xffff_ffff, 0xffff_ffff, 0xffff_ffff, 0xffff_ffff];

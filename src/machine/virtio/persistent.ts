@@ -1,7 +1,6 @@
 /** Where persistent memory lies in the guest's view: behind RAM and what RAM may grow into, never in the e820 map. */
-import type { RamRange } from "../../devices/virtio/guest-windows.ts";
-import { setMemorySlot } from "../../ffi/kvm.ts";
-import { firstPersistentSlot, MemoryMap } from "../memory-map.ts";
+import { MemoryMap } from "../memory-map.ts";
+import type { RamRegion } from "../ram-view.ts";
 import type { VirtioDevice } from "./spec.ts";
 
 const GiB = 2 ** 30;
@@ -36,18 +35,10 @@ export class PersistentPlaces {
 }
 
 /** The regions of those of the devices that have some. */
-export function persistentRegions(devices: readonly VirtioDevice[]): RamRange[] {
+export function persistentRegions(devices: readonly VirtioDevice[]): RamRegion[] {
   return devices.flatMap(({ backend }) => {
     if (backend.kind !== "pmem") return [];
     const { start, size, hostAddress } = backend.spec;
     return [{ start, length: size, hostAddress }];
   });
-}
-
-/** Gives the regions to the VM, a memory slot each. */
-export function attachPersistent(vm: number, devices: readonly VirtioDevice[]): void {
-  for (const [index, region] of persistentRegions(devices).entries()) {
-    const slot = firstPersistentSlot + index;
-    setMemorySlot(vm, slot, region.start, region.length, region.hostAddress);
-  }
 }
