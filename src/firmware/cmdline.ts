@@ -33,5 +33,6 @@ export function encodeCmdline(cmdline: string, limit: number): Uint8Array {
 
 /** Whether a word of the command line is `name`, or starts with `name=`. */
 export function hasOption(cmdline: string, name: string): boolean {
+  if (!cmdline.includes(name)) return false;
   return cmdline.split(/\s+/).some((word) => word === name || word.startsWith(`${name}=`));
 }

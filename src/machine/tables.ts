@@ -1,7 +1,7 @@
 /** What a machine tells its guest of itself: ACPI tables, or an MP table for kernels that are to do without. */
 
 import { mmioBytes } from "../devices/virtio/mmio-registers.ts";
-import { type AcpiTables, buildAcpi } from "../firmware/acpi/acpi.ts";
+import { type AcpiTables, buildAcpi, encodeCommon } from "../firmware/acpi/acpi.ts";
 import { encodeBoard } from "../firmware/acpi/dsdt.ts";
 import type * as MpTables from "../firmware/mp-table.ts";
 import type { BootPlan } from "./boot-plan.ts";
@@ -13,6 +13,9 @@ const IOAPIC_ID = 0;
 /** In hex: build.ts has encoded it, which takes 2 ms of a start. Undefined when chv runs from its sources. */
 declare const BOARD_AML: string | undefined;
 const board = typeof BOARD_AML === "string" ? Uint8Array.fromHex(BOARD_AML) : encodeBoard(platform);
+const serial = { port: Port.serial, length: 8, gsi: Gsi.serial };
+/** Made before there is a plan: the first vCPU's thread waits for it anyway. */
+const common = encodeCommon({ ...platform, serial }, board);
 
 export function acpiTables(plan: BootPlan): AcpiTables {
   return buildAcpi(
@@ -24,7 +27,7 @@ export function acpiTables(plan: BootPlan): AcpiTables {
       cpus: [...plan.cpus].sort((a, b) => a.apicId - b.apicId),
       localApicAddress: MemoryMap.localApic,
       ioapic: { id: IOAPIC_ID, address: MemoryMap.ioapic, gsiBase: 0, pins: Gsi.pins },
-      ...(plan.serial ? { serial: { port: Port.serial, length: 8, gsi: Gsi.serial } } : {}),
+      ...(plan.serial ? { serial } : {}),
       ...(plan.watchdog ? { watchdog: describeWatchdog(Port.watchdog) } : {}),
       virtioMmio: (plan.virtioMmio ?? []).map(({ address, gsi }) => ({
         address,
@@ -32,7 +35,7 @@ export function acpiTables(plan: BootPlan): AcpiTables {
         gsi,
       })),
     },
-    board,
+    common,
   );
 }
 

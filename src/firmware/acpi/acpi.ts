@@ -4,11 +4,11 @@
  */
 import { addr, bytes, struct, u8, u32 } from "../../ffi/struct.ts";
 import { ascii, type Term } from "./aml.ts";
-import { buildDsdt, buildXsdt } from "./dsdt.ts";
-import { buildFadt } from "./fadt.ts";
+import { buildDsdt, buildXsdt, encodeBoard, portDevice } from "./dsdt.ts";
+import { buildFadt, withDsdt } from "./fadt.ts";
 import { buildMadt } from "./madt.ts";
 import { buildMcfg } from "./mcfg.ts";
-import type { AcpiPlatform } from "./platform.ts";
+import type { AcpiBoard, AcpiPlatform } from "./platform.ts";
 import { checksum, oemId } from "./table.ts";
 import { buildWdat } from "./wdat.ts";
 
@@ -82,11 +82,36 @@ function check(platform: AcpiPlatform): void {
   if (tablesEnd > 0x1_0000_0000) throw new RangeError("ACPI: the tables end above 4 GiB");
 }
 
+/** What of the tables is the same in all machines of one kind. */
+export interface AcpiCommon {
+  /** The board's devices. */
+  readonly board: Term;
+  /** The serial port of those that have one. */
+  readonly serial: Term | undefined;
+  /** Without its DSDT. */
+  readonly fadt: Uint8Array;
+  readonly mcfg: Uint8Array | undefined;
+}
+
+/** `board`: what `encodeBoard` has made of it, where that is known. */
+export function encodeCommon(
+  kind: AcpiBoard & Pick<AcpiPlatform, "serial">,
+  board = encodeBoard(kind),
+): AcpiCommon {
+  const { serial, pci } = kind;
+  return {
+    board,
+    serial: serial && portDevice("COM1", "PNP0501", serial),
+    fadt: buildFadt(kind),
+    mcfg: pci?.length ? buildMcfg(pci) : undefined,
+  };
+}
+
 /**
  * Throws a RangeError if the tables do not fit between their bounds, or the platform contradicts
- * itself. `common`: what `encodeBoard` has made of the platform, where that is known.
+ * itself. `common`: what `encodeCommon` has made of its kind, where that is known.
  */
-export function buildAcpi(platform: AcpiPlatform, common?: Term): AcpiTables {
+export function buildAcpi(platform: AcpiPlatform, common = encodeCommon(platform)): AcpiTables {
   check(platform);
   const { rsdpAddress, tablesAddress, tablesEnd } = platform;
   const rsdpEnd = rsdpAddress + Rsdp.size;
@@ -107,11 +132,12 @@ export function buildAcpi(platform: AcpiPlatform, common?: Term): AcpiTables {
     return address;
   };
 
-  const dsdt = place("DSDT", buildDsdt(platform, common));
+  const serial = platform.serial && common.serial;
+  const dsdt = place("DSDT", buildDsdt(platform, common.board, serial));
   const listed = [
-    place("FACP", buildFadt(platform, dsdt)),
+    place("FACP", withDsdt(common.fadt, dsdt)),
     place("APIC", buildMadt(platform)),
-    ...(platform.pci?.length ? [place("MCFG", buildMcfg(platform.pci))] : []),
+    ...(common.mcfg ? [place("MCFG", common.mcfg)] : []),
     ...(platform.watchdog ? [place("WDAT", buildWdat(platform.watchdog))] : []),
   ];
   const xsdt = place("XSDT", buildXsdt(listed));

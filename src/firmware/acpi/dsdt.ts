@@ -35,7 +35,11 @@ const processor = (cpu: AcpiCpu, uid: number): Term =>
     name("_STA", cpu.enabled ? working : 0),
   );
 
-const portDevice = (label: string, id: string, { port, length, gsi }: AcpiPortDevice): Term =>
+export const portDevice = (
+  label: string,
+  id: string,
+  { port, length, gsi }: AcpiPortDevice,
+): Term =>
   device(
     label,
     name("_HID", eisaId(id)),
@@ -67,7 +71,7 @@ const memory = (range: res.Range): Term =>
  * What the board itself decodes: the fixed ACPI registers, PCI configuration space, and what else
  * it is told.
  */
-function board(platform: AcpiBoard): Term {
+function boardDevice(platform: AcpiBoard): Term {
   const bytes = [platform.sleepControlPort, platform.sleepStatusPort, platform.reset.port];
   const ports = bytes.map((start) => ({ start, length: 1 }));
   if (platform.pmTimerPort !== undefined) ports.push({ start: platform.pmTimerPort, length: 4 });
@@ -93,20 +97,23 @@ function board(platform: AcpiBoard): Term {
 export function encodeBoard(platform: AcpiBoard): Term {
   const { rtc, events, pci = [] } = platform;
   return join(
-    board(platform),
+    boardDevice(platform),
     ...(rtc === undefined ? [] : [portDevice("RTC0", "PNP0B00", rtc)]),
     ...(events === undefined ? [] : eventDevices(events)),
     ...pci.map(pciRoot),
   );
 }
 
-/** `common`: what `encodeBoard` has made of the platform. */
-export function buildDsdt(platform: AcpiPlatform, common = encodeBoard(platform)): Uint8Array {
-  const { cpus, serial, virtioMmio = [] } = platform;
+/** `board`: what `encodeBoard` has made of the platform; `serial`: its serial port, if it has one. */
+export function buildDsdt(
+  { cpus, virtioMmio = [] }: AcpiPlatform,
+  board: Term,
+  serial: Term | undefined,
+): Uint8Array {
   const devices = [
     ...cpus.map(processor),
-    common,
-    ...(serial === undefined ? [] : [portDevice("COM1", "PNP0501", serial)]),
+    board,
+    ...(serial === undefined ? [] : [serial]),
     ...virtioMmio.map(virtioMmioDevice),
   ];
   // Section 7.4.2: the sleep type for the control register, and three elements without meaning

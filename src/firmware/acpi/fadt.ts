@@ -8,8 +8,8 @@
  * `acpi_pm` clock source.
  */
 import { addr, bytes, nested, struct, u8, u16, u32 } from "../../ffi/struct.ts";
-import type { AcpiPlatform } from "./platform.ts";
-import { atPort, GenericAddress, Header, table } from "./table.ts";
+import type { AcpiBoard } from "./platform.ts";
+import { atPort, checksum, GenericAddress, Header, table } from "./table.ts";
 
 export const Fadt = struct(
   "ACPI FADT",
@@ -97,10 +97,9 @@ const Flag = {
  */
 const bootArch = 1 << 2;
 
-export function buildFadt(platform: AcpiPlatform, dsdtAddress: number): Uint8Array {
+/** Of a board, without a DSDT yet. */
+export function buildFadt(platform: AcpiBoard): Uint8Array {
   const fadt = new Fadt();
-  fadt.dsdt = dsdtAddress;
-  fadt.xDsdt = dsdtAddress;
   fadt.minorVersion = 5;
   fadt.iapcBootArch = bootArch;
   fadt.flags =
@@ -121,4 +120,15 @@ export function buildFadt(platform: AcpiPlatform, dsdtAddress: number): Uint8Arr
     atPort(fadt.xPmTmrBlk, platform.pmTimerPort, 4);
   }
   return table("FACP", 6, new Uint8Array(fadt.view.buffer).subarray(Header.size));
+}
+
+/** The same table, of a machine whose DSDT lies there. */
+export function withDsdt(table: Uint8Array, address: number): Uint8Array {
+  const data = table.slice();
+  const fadt = new Fadt(data.buffer);
+  fadt.dsdt = address;
+  fadt.xDsdt = address;
+  fadt.header.checksum = 0;
+  fadt.header.checksum = checksum(data);
+  return data;
 }
