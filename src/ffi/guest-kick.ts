@@ -1,6 +1,4 @@
-/**
- * Where the kick is let through: in the guest alone. Apart from the kick, which main needs before the ABI of KVM is loaded.
- */
+/** Where the kick is let through: in the guest alone. Apart from the kick, which main sends without the ABI of KVM. */
 import { Block } from "./block.ts";
 import { ioctl } from "./ioctl.ts";
 import { KVM_SET_SIGNAL_MASK, KvmSignalMask } from "./kvm-abi.ts";

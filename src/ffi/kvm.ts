@@ -153,8 +153,11 @@ export function msrIndexList(kvm: number): number[] {
   const head = new KvmMsrList(block.view);
   head.nmsrs = capacity;
   ioctl(kvm, KVM_GET_MSR_INDEX_LIST, block);
-  const at = (_: unknown, i: number) => block.view.getUint32(KvmMsrList.size + i * 4, true);
-  return Array.from({ length: Math.min(head.nmsrs, capacity) }, at);
+  const indexes: number[] = [];
+  for (let i = 0; i < Math.min(head.nmsrs, capacity); i++) {
+    indexes.push(block.view.getUint32(KvmMsrList.size + i * 4, true));
+  }
+  return indexes;
 }
 
 const message = allocate(KvmMsi);

@@ -53,6 +53,7 @@ export interface Board {
   takeFirstEntry(): boolean;
 }
 
+/** Does not look at what `spec` says of the VM, which may still be on its way. */
 export function buildBoard(spec: MachineSpec, events: EventRing): Board {
   const state = new SharedState(spec.state);
   const ports = new PortBus();
@@ -60,7 +61,7 @@ export function buildBoard(spec: MachineSpec, events: EventRing): Board {
   const mmio = new MmioBus({ generation, ranges: () => pci.ranges() });
   const clock = systemClock;
 
-  const routing = new RoutingTable(spec.vmFd, state);
+  const routing = new RoutingTable(spec, state);
   const ioapicLock = state.lock();
   const ioapic = new Ioapic(
     state.struct(IoapicState),

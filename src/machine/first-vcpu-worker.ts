@@ -7,20 +7,19 @@ import type { BootState } from "../firmware/boot-state.ts";
 import { prepareBoot } from "./boot.ts";
 import { type LoadAnswer, type LoadOrder, LoadTurn } from "./loading.ts";
 import { RamView } from "./ram-view.ts";
-import type { MachineSpec } from "./spec.ts";
 import { applyBootState } from "./vcpu-state.ts";
-import { runVcpuThread } from "./vcpu-thread.ts";
+import { runVcpuThread, type VcpuOrder } from "./vcpu-thread.ts";
 
 declare const self: Worker;
 
-type Message = { readonly order: LoadOrder } | { spec: MachineSpec; index: number };
+type Message = { readonly order: LoadOrder } | VcpuOrder;
 
 /** Undefined when nothing was to be loaded here. */
 let loaded: BootState | "failed" | undefined;
 
 self.onmessage = ({ data }: MessageEvent<Message>) => {
   if ("order" in data) load(data.order);
-  else runVcpuThread(data.spec, data.index, point);
+  else runVcpuThread(data, point);
 };
 
 /** Whether the vCPU can be entered. */

@@ -7,23 +7,21 @@ import type { Owned } from "./owned.ts";
 import type { RamRegion } from "./ram-view.ts";
 import { type MachineSpec, stateBytes } from "./spec.ts";
 import { freeSlot, ownWorkers } from "./virtio/spec.ts";
-import type { VirtualMachine } from "./virtual-machine.ts";
+import type { EarlySpec } from "./vm-arrival.ts";
 
 type Plugged = Pick<MachineSpec, "virtio" | "virtioMmio">;
 
 /** Throws ConfigError when PCI has no slot left. */
 export function specOf(
   config: BootConfig,
-  vm: VirtualMachine,
   ram: readonly RamRegion[],
   control: SharedArrayBuffer,
   { virtio, virtioMmio }: Plugged,
   owned: Owned,
-): Omit<MachineSpec, "serial"> {
-  const { fd: vmFd, vcpus: vcpuFds, runPageBytes, syncRegs } = vm;
+): Omit<EarlySpec, "serial"> {
   const own = ownWorkers([...virtio, ...(virtioMmio ?? [])]);
   return {
-    ...{ vmFd, vcpuFds, runPageBytes, syncRegs, ram, control, virtio, virtioMmio },
+    ...{ ram, control, virtio, virtioMmio },
     state: new SharedArrayBuffer(stateBytes),
     events: new SharedArrayBuffer(EventRing.byteLength),
     ioWakeFd: owned.fd(createEventfd()),

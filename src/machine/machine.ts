@@ -102,18 +102,19 @@ export class Machine {
       this.#plan = planOf(config, memory, plugged.virtioMmio);
       this.loaded = this.#orderLoad(turn);
       this.loaded.catch(() => {}); // the owner awaits it, unless what follows throws
-      // KVM's side, too, is loaded while vCPU 0's thread loads
+      this.#files = filesOf(devices, config.memory, backing);
+      const spec = {
+        ...specOf(config, memory.regions, this.#threads.control, plugged, owned),
+        ...{ serial, meter, barsAnswer: this.kernel.isElf },
+      };
+      this.#events = new EventRing(spec.events, ThreadNumber.main);
+      this.#threads.assign(spec); // vCPU 0 resets the devices
+      // KVM's side is loaded while vCPU 0's thread is at work
       const { openVirtualMachine } = require("./virtual-machine.ts") as typeof VirtualMachineModule;
       this.#vm = openVirtualMachine(config.cpus, memory, owned);
       this.#vm.addMemory(firstPersistentSlot, persistentRegions(devices));
-      this.#files = filesOf(devices, config.memory, backing);
-      const spec = {
-        ...specOf(config, this.#vm, memory.regions, this.#threads.control, plugged, owned),
-        ...{ serial, meter, barsAnswer: this.kernel.isElf },
-      };
-      this.#spec = spec;
-      this.#events = new EventRing(spec.events, ThreadNumber.main);
-      this.#threads.assign(spec); // vCPU 0 resets the devices
+      this.#spec = { ...spec, ...this.#vm.numbers };
+      this.#threads.vmArrived(this.#spec);
     } catch (error) {
       turn.takeBack();
       owned.close();

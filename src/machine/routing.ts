@@ -25,7 +25,8 @@ export class RoutingTable {
   readonly #buffer = new RoutingBuffer(gsiCount);
 
   constructor(
-    readonly vmFd: number,
+    /** Its VM may be known later, when the first entry changes. */
+    readonly machine: { readonly vmFd: number },
     state: SharedState,
   ) {
     const { entries } = state.struct(RoutingState);
@@ -76,6 +77,6 @@ export class RoutingTable {
       if (entries[at + used] === 0) continue;
       this.#buffer.add(gsi, entries[at + low]!, entries[at + high]!, entries[at + data]!);
     }
-    this.#buffer.apply(this.vmFd);
+    this.#buffer.apply(this.machine.vmFd);
   }
 }

@@ -9,6 +9,8 @@ import type { ChoreThreadSpec } from "./chore-thread.ts";
 import { type LoadAnswer, type LoadOrder, notesOf } from "./loading.ts";
 import { takeSpareThread } from "./spare-thread.ts";
 import { ioWakeFd, ioWorkers, type MachineSpec, ThreadNumber, threadName } from "./spec.ts";
+import type { VcpuOrder } from "./vcpu-thread.ts";
+import { type EarlySpec, VmArrival } from "./vm-arrival.ts";
 
 /** Far above what a thread needs, even on a crowded host with 254 of them. */
 const patienceMs = 60_000;
@@ -25,6 +27,7 @@ interface Thread {
 
 export class MachineThreads {
   readonly control: SharedArrayBuffer;
+  readonly #arrival: VmArrival;
   readonly #vcpus: Thread[];
   readonly #io: Thread[] = [];
   readonly #chores: Thread[] = [];
@@ -40,6 +43,7 @@ export class MachineThreads {
   ) {
     ignoreKick();
     this.control = new SharedArrayBuffer(ThreadControl.bytesFor(ThreadNumber.end(vcpus)));
+    this.#arrival = new VmArrival(new SharedArrayBuffer(VmArrival.bytesFor(vcpus)));
     this.#vcpus = times(vcpus, (index) => {
       const spare = index === 0 ? takeSpareThread() : undefined;
       const url = index === 0 ? firstVcpuWorkerUrl : vcpuWorkerUrl;
@@ -68,10 +72,19 @@ export class MachineThreads {
     return notesOf(await answer.promise);
   }
 
-  /** Hands the machine to the vCPUs' threads; each parks when it is ready. */
-  assign(spec: MachineSpec): void {
+  /** Hands the machine to the vCPUs' threads, which build their boards and wait for the VM. */
+  assign(spec: EarlySpec): void {
+    const arrival = this.#arrival.buffer;
+    for (const [index, { worker }] of this.#vcpus.entries()) {
+      const order: VcpuOrder = { spec, index, arrival };
+      worker.postMessage(order);
+    }
+  }
+
+  /** The machine's VM is there: each vCPU parks when it is ready. */
+  vmArrived(spec: MachineSpec): void {
     this.#spec = spec;
-    for (const [index, { worker }] of this.#vcpus.entries()) worker.postMessage({ spec, index });
+    this.#arrival.tell(spec);
   }
 
   /**
@@ -165,6 +178,7 @@ export class MachineThreads {
 
   /** Ends the runtime's side of the threads, for a process that goes on. */
   async terminate(): Promise<void> {
+    this.#arrival.abandon();
     const threads = [...this.#vcpus, ...this.#io, ...this.#chores];
     await Promise.all(threads.map(({ worker }) => worker.terminate()));
   }

@@ -15,7 +15,14 @@ import { awaitKick, blockKick, consumeKick, nameThread, threadId } from "../ffi/
 import { buildBoard } from "./board.ts";
 import { ExitMeter } from "./exit-meter.ts";
 import { ExitServer } from "./exits.ts";
-import type { MachineSpec } from "./spec.ts";
+import { type EarlySpec, VmArrival } from "./vm-arrival.ts";
+
+/** The message to a vCPU's thread. */
+export interface VcpuOrder {
+  readonly spec: EarlySpec;
+  readonly index: number;
+  readonly arrival: SharedArrayBuffer;
+}
 
 /**
  * Runs vCPU `index` until it is asked to leave; the first one puts the devices into their power-on state before it says
@@ -23,22 +30,22 @@ import type { MachineSpec } from "./spec.ts";
  * ring, never in an exception.
  */
 export function runVcpuThread(
-  spec: MachineSpec,
-  index: number,
+  { spec: early, index, arrival }: VcpuOrder,
   point: (vcpu: number) => boolean = () => true,
 ): void {
+  const spec = new VmArrival(arrival).complete(early);
   const control = new ThreadControl(spec.control, index);
   const events = new EventRing(spec.events, index);
   try {
     nameThread(`vcpu${index}`);
     const formerMask = blockKick();
     control.threadId = threadId();
-    const vcpu = spec.vcpuFds[index]!;
     const board = buildBoard(spec, events);
     if (index === 0) {
       board.reset();
       board.expectFirstEntry();
     }
+    const vcpu = spec.vcpuFds[index]!;
     const page = mmap(0, spec.runPageBytes, Prot.read | Prot.write, MapFlag.shared, vcpu);
     const exits = new ExitServer(
       windowOn(page, spec.runPageBytes),

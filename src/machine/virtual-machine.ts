@@ -32,15 +32,13 @@ import type { Owned } from "./owned.ts";
 import type { RamRegion } from "./ram-view.ts";
 import { apicId, topologyOf } from "./topology.ts";
 import { applyBootState, initialiseProcessor, VcpuSnapshot } from "./vcpu-state.ts";
+import type { VmNumbers } from "./vm-arrival.ts";
 
 const msiToAll = 0xfeef_f000;
 const deliverNmi = 0x400;
 
 export interface VirtualMachine {
-  readonly fd: number;
-  readonly vcpus: readonly number[];
-  readonly runPageBytes: number;
-  readonly syncRegs: boolean;
+  readonly numbers: VmNumbers;
   /** Makes the regions memory slots `slot`, `slot + 1`, …. */
   addMemory(slot: number, regions: readonly RamRegion[]): void;
   /** Puts every vCPU back to its state at creation. All must stand still. */
@@ -115,10 +113,12 @@ export function createVirtualMachine(
     snapshots.push(new VcpuSnapshot(vcpu, msrs));
   }
   return {
-    fd,
-    vcpus,
-    runPageBytes: vcpuMmapSize(kvm),
-    syncRegs: (checkExtension(fd, Cap.KVM_CAP_SYNC_REGS) & 1) !== 0,
+    numbers: {
+      vmFd: fd,
+      vcpuFds: vcpus,
+      runPageBytes: vcpuMmapSize(kvm),
+      syncRegs: (checkExtension(fd, Cap.KVM_CAP_SYNC_REGS) & 1) !== 0,
+    },
     addMemory,
     reset() {
       for (const snapshot of snapshots) snapshot.restore();

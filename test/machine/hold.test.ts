@@ -59,7 +59,7 @@ beforeEach(() => {
     throw new Error(why);
   });
   const spec: MachineSpec = {
-    ...{ vmFd: vm.fd, vcpuFds: vm.vcpus, runPageBytes: vm.runPageBytes, syncRegs: vm.syncRegs },
+    ...vm.numbers,
     ram: memory.regions,
     state: new SharedArrayBuffer(stateBytes),
     events: new SharedArrayBuffer(EventRing.byteLength),
@@ -71,12 +71,13 @@ beforeEach(() => {
   board = buildBoard(spec, events);
   board.reset();
   threads.assign(spec);
+  threads.vmArrived(spec);
   const kernel = owned.file(openInput("--kernel", kernelPath));
   const boot = prepareBoot({
     ...{ kernel, initramfs: undefined, cmdline: "", entry: "auto", serial: false },
     ...{ memory, cpus: [{ apicId: 0, enabled: true }] },
   });
-  applyBootState(vm.vcpus[0]!, boot);
+  applyBootState(vm.numbers.vcpuFds[0]!, boot);
 });
 
 afterEach(async () => {

@@ -24,7 +24,9 @@ beforeEach(() => {
   });
   const disk = { id: "_disk0", chores };
   const { control } = threads;
-  threads.assign({ virtio: [disk], control, events: events.buffer } as unknown as MachineSpec);
+  const spec = { virtio: [disk], control, events: events.buffer, vcpuFds: [] };
+  threads.assign(spec as unknown as MachineSpec);
+  threads.vmArrived(spec as unknown as MachineSpec);
 });
 afterEach(async () => {
   await threads.terminate();
