@@ -44,9 +44,13 @@ const levelType = { invalid: 0, smt: 1, core: 2, die: 5 } as const;
 const topologyLeaves = [0xb, 0x1f];
 /**
  * Serial number, monitor/mwait, the PMU (0xA, 0x23, AMD's 0x80000022), SGX, processor trace, key locker, last-branch
- * records: nothing behind them here. AMD's extended topology (0x80000026) is the host's; 0xB tells the guest's.
+ * records, encrypted memory (AMD's 0x8000001F: Linux reads an MSR that is not there when it says SEV): nothing behind
+ * them here. AMD's extended topology (0x80000026) is the host's; 0xB tells the guest's.
  */
-const clearedLeaves = [0x3, 0x5, 0xa, 0x12, 0x14, 0x19, 0x1c, 0x23, 0x8000_0022, 0x8000_0026];
+const clearedLeaves = [
+  ...[0x3, 0x5, 0xa, 0x12, 0x14, 0x19, 0x1c, 0x23],
+  ...[0x8000_001f, 0x8000_0022, 0x8000_0026],
+];
 
 /** The table of vCPU `index`, from KVM's supported leaves. */
 export function cpuidFor(supported: CpuidTable, index: number, options: CpuidOptions): CpuidTable {

@@ -38,6 +38,7 @@ function offers(vendor: number): Offer[] {
     [0x19, 0, ones],
     [0x1c, 0, ones],
     [0x1f, 0, [9, 9, 9, 99]],
+    [0x23, 0, ones],
     [0x4000_0000, 0, [0x4000_0001, 0x4b4d_564b, 0x564b_4d56, 0x4d]],
     [0x4000_0001, 0, [0x0100_7efb, 0, 0, 0]],
     [0x8000_0001, 0, ones],
@@ -45,7 +46,9 @@ function offers(vendor: number): Offer[] {
     [0x8000_001d, 0, [cache(1, 1), 0x1c0_003f, 0x3f, 0]],
     [0x8000_001d, 1, [cache(3, 3), 0x3c0_003f, 0xfff, 1]],
     [0x8000_001e, 0, ones],
+    [0x8000_001f, 0, [0x1_0002, 0x33, 0x1fd, 1]], // SEV, as KVM offers it on a host that has it
     [0x8000_0022, 0, ones],
+    [0x8000_0026, 0, ones],
   ];
 }
 
@@ -290,10 +293,13 @@ test("without KVM's TSC deadline timer there is none, whatever the leaf says", (
   expect(bit(reads(0, none)(1)[2], 24)).toBe(0);
 });
 
-test("power, PMU, SGX, trace and branch records are not there", () => {
+test("power, PMU, SGX, SEV, trace and branch records are not there", () => {
   const read = reads(0, options("1:2:1:1"));
 
-  for (const leaf of [3, 5, 0xa, 0x12, 0x14, 0x19, 0x1c, 0x8000_0022]) {
+  for (const leaf of [3, 5, 0xa, 0x12, 0x14, 0x19, 0x1c, 0x23]) {
+    expect(read(leaf)).toEqual([0, 0, 0, 0]);
+  }
+  for (const leaf of [0x8000_001f, 0x8000_0022, 0x8000_0026]) {
     expect(read(leaf)).toEqual([0, 0, 0, 0]);
   }
   expect(read(6)).toEqual([4, 0, 0, 0]); // ARAT alone
