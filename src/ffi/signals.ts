@@ -1,16 +1,21 @@
 /**
- * The kick: one real-time signal that a vCPU thread keeps blocked and opens inside the guest only
- * (KVM_SET_SIGNAL_MASK). No handler ever runs: a blocked signal is consumed with sigtimedwait(2).
+ * The kick: one signal that a vCPU thread keeps blocked and opens inside the guest only (KVM_SET_SIGNAL_MASK). No
+ * handler ever runs: a blocked signal is consumed with sigtimedwait(2).
+ *
+ * It is SIGURG, which the kernel sends by itself only to the owner of a socket (F_SETOWN), and nobody is that here. Not
+ * a real-time signal: of those a user has so many (RLIMIT_SIGPENDING, signal(7)), and when they are used up tgkill
+ * fails with EAGAIN and the kick is lost. A standard signal is pending or not, which is all that a kick has to say.
+ *
+ * Where it is not blocked it does nothing, that being its default: a thread that left before its last kick arrived goes
+ * back to the runtime's event loop, whose epoll_pwait opens every signal. A blocked one is kept all the same, and
+ * KVM_RUN and sigtimedwait count as blocking it (the kernel's `real_blocked`).
  */
 import { Block } from "./block.ts";
 import { check, cString, Errno, errno, libc, SystemError } from "./libc.ts";
 
-/** Well inside the range that glibc leaves to programs (SIGRTMIN is 34). */
-export const kickSignal = 42;
+export const kickSignal = 23;
 const sigsetSize = 128; // glibc's sigset_t; the kernel's is its first 8 bytes
 const SIG_BLOCK = 0;
-/** (sighandler_t) 1 */
-const SIG_IGN = 1;
 const SYS_gettid = 186;
 const SYS_tgkill = 234;
 const PR_SET_NAME = 15;
@@ -18,22 +23,6 @@ const PR_SET_NAME = 15;
 const kickSet = new Block(sigsetSize);
 kickSet.view.setBigUint64(0, 1n << BigInt(kickSignal - 1), true);
 const noWait = new Block(16);
-
-let ignored = false;
-
-/**
- * Makes the kick harmless where it is not blocked: a thread that left before its last kick arrived goes back to the
- * runtime's event loop, whose epoll_pwait opens every signal, and the default action would kill the process. A blocked
- * signal is queued all the same, and KVM_RUN and sigtimedwait count as blocking it (the kernel's `real_blocked`).
- *
- * For the thread that starts the others, before it does: each call throws away what is pending in any thread, so it
- * acts once.
- */
-export function ignoreKick(): void {
-  if (ignored) return;
-  libc.signal(kickSignal, SIG_IGN);
-  ignored = true;
-}
 
 /** Blocks the kick in the calling thread. The thread's former mask is kept for `openKickInGuest`. */
 export function blockKick(): Block {

@@ -3,7 +3,7 @@ import { Ask, ThreadControl, ThreadState } from "../bus/thread-control.ts";
 import { times } from "../bus/times.ts";
 import { ringBell } from "../devices/chores/chore-ring.ts";
 import { signalEventfd } from "../ffi/eventfd.ts";
-import { ignoreKick, kick } from "../ffi/signals.ts";
+import { kick } from "../ffi/signals.ts";
 import { choreWorkerUrl, firstVcpuWorkerUrl, ioWorkerUrl, vcpuWorkerUrl } from "../workers.ts";
 import type { ChoreThreadSpec } from "./chore-thread.ts";
 import { type LoadAnswer, type LoadOrder, notesOf } from "./loading.ts";
@@ -41,7 +41,6 @@ export class MachineThreads {
     /** Told the thread's number, as in events, when its worker ends on an error of the runtime. */
     readonly onDeath: (thread: number, why: string) => void,
   ) {
-    ignoreKick();
     this.control = new SharedArrayBuffer(ThreadControl.bytesFor(ThreadNumber.end(vcpus)));
     this.#arrival = new VmArrival(new SharedArrayBuffer(VmArrival.bytesFor(vcpus)));
     this.#vcpus = times(vcpus, (index) => {

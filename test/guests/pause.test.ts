@@ -3,7 +3,7 @@ import { EventKind } from "../../src/bus/events.ts";
 import { parseCommandLine } from "../../src/cli/command-line.ts";
 import { Machine } from "../../src/machine/machine.ts";
 import { buildGuest } from "./build.ts";
-import { guestTimeoutMs } from "./harness.ts";
+import { guestTimeoutMs, runGuest } from "./harness.ts";
 
 /** A machine in this process, whose serial port goes to a file. */
 async function boot(guest: string, cmdline: string, output: string, cpus = 2) {
@@ -108,6 +108,19 @@ test(
 
     expect(after).toBe(before);
     await Bun.file(output).delete();
+  },
+  guestTimeoutMs,
+);
+
+test(
+  "a vCPU is stopped also where its user may queue no signals",
+  async () => {
+    const under = ["bash", "-c", 'ulimit -i 0; exec "$@"', "bash"];
+
+    const { exitCode, stderr, stdout } = await runGuest({ guest: "hello", under });
+
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+    expect(stdout).toContain("done");
   },
   guestTimeoutMs,
 );
