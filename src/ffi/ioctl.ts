@@ -1,6 +1,6 @@
 /** ioctl(2) request codes that carry the size of their struct, so that layout and code check each other. */
 import type { Block } from "./block.ts";
-import { libc, SystemError } from "./libc.ts";
+import { Errno, errno, libc, SystemError } from "./libc.ts";
 
 export interface Request {
   readonly name: string;
@@ -32,10 +32,16 @@ export const iowr = (name: string, type: number, number: number, argument: Sized
   code: encode(3, type, number, argument.size),
 });
 
-/** Makes the call; a non-negative result comes back. Throws SystemError "ioctl(KVM_CREATE_VM): EBADF". */
+/**
+ * Makes the call, again where a signal came in between (KVM_CREATE_VM does not wait with one pending); a non-negative
+ * result comes back. Throws SystemError "ioctl(KVM_CREATE_VM): EBADF".
+ */
 export function ioctl(fd: number, request: Request, argument: Block | number = 0): number {
   const word = typeof argument === "number" ? argument : argument.address;
-  const result = libc.ioctl(fd, request.code, word);
-  if (result < 0) throw new SystemError(`ioctl(${request.name})`);
-  return result;
+  for (;;) {
+    const result = libc.ioctl(fd, request.code, word);
+    if (result >= 0) return result;
+    const error = errno();
+    if (error !== Errno.EINTR) throw new SystemError(`ioctl(${request.name})`, error);
+  }
 }

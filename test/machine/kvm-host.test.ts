@@ -1,6 +1,7 @@
 /** Each way in which a host has no usable KVM: one line that says what to do, and exit code 241. */
 import { expect, test } from "bun:test";
-import { Open, open } from "../../src/ffi/file.ts";
+import { close, Open, open } from "../../src/ffi/file.ts";
+import { createVm } from "../../src/ffi/kvm.ts";
 import { SystemError } from "../../src/ffi/libc.ts";
 import { KvmError, openHostKvm } from "../../src/machine/kvm-host.ts";
 import { leftOpen, openFiles } from "./proc.ts";
@@ -49,4 +50,22 @@ test("an error that is not the host's is not made one of it", () => {
   };
 
   expect(() => openHostKvm(broken)).toThrow(TypeError);
+});
+
+test("a signal that comes while a VM is made does not end that", async () => {
+  const caught = Promise.withResolvers<void>();
+  const onSignal = () => caught.resolve();
+  process.on("SIGUSR2", onSignal);
+  const storm = Bun.spawn(["sh", "-c", `while kill -USR2 ${process.pid}; do :; done`]);
+  const kvm = openHostKvm();
+  try {
+    await caught.promise;
+    // KVM gives up with EINTR where a signal is pending (mm_take_all_locks of the kernel's mm/mmap.c)
+    for (let i = 0; i < 150; i++) close(createVm(kvm));
+  } finally {
+    close(kvm);
+    storm.kill();
+    await storm.exited;
+    process.off("SIGUSR2", onSignal);
+  }
 });
