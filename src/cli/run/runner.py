@@ -33,6 +33,8 @@ BOOT_OVER = "/run/cloud-init/result.json"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PORTS = "/sys/class/virtio-ports"
 PIECE = 32768
+# of a command that has ended no more than that is in its pipe (fs.pipe-max-size)
+PIPE_MOST = 1 << 20
 
 
 def find_port(name):
@@ -72,11 +74,15 @@ def write_all(fd, data):
 class Pump(threading.Thread):
     """Moves bytes from one descriptor to another until the first ends or the second takes no more."""
 
-    def __init__(self, source, target, ended=None, is_port=False):
+    def __init__(self, source, target, ended=None, is_port=False, keeps=None):
         super().__init__(daemon=True)
         self.source, self.target, self.ended, self.is_port = source, target, ended, is_port
+        # while somebody still writes into it: a pipe that is closed has a number that the next command's may get
+        self.keeps = keeps
         self.total = 0
         self.idle = False
+        self.dropped = False
+        self.moving = threading.Lock()
         self.start()
 
     def read(self):
@@ -97,8 +103,10 @@ class Pump(threading.Thread):
                 self.idle = False
                 if not data:
                     break
-                write_all(self.target, data)
-                self.total += len(data)
+                with self.moving:
+                    if not self.dropped:
+                        write_all(self.target, data)
+                        self.total += len(data)
         except OSError:
             pass
         finally:
@@ -112,11 +120,14 @@ class Pump(threading.Thread):
         return count[0]
 
     def drain(self):
-        """What was put out has gone; whoever inherited the pipe and lives on is not waited for."""
+        """What was put out has gone. Whoever inherited the pipe and lives on is not waited for, and heard no more."""
         quiet = 0
-        while self.is_alive() and quiet < 3:
+        most = self.total + PIPE_MOST
+        while self.is_alive() and quiet < 3 and self.total < most:
             self.join(0.01)
             quiet = quiet + 1 if self.idle and self.waiting() == 0 else 0
+        with self.moving:
+            self.dropped = True
 
 
 class Input(threading.Thread):
@@ -263,7 +274,10 @@ class Runner:
         else:
             source = open_port("stdin", os.O_RDONLY)
             Pump(source, process.stdin.fileno(), process.stdin.close, is_port=True)
-        pumps = [Pump(process.stdout.fileno(), out), Pump(process.stderr.fileno(), err)]
+        pumps = [
+            Pump(process.stdout.fileno(), out, keeps=process.stdout),
+            Pump(process.stderr.fileno(), err, keeps=process.stderr),
+        ]
         status = process.wait()
         for pump in pumps:
             pump.drain()

@@ -86,6 +86,12 @@ class Rig {
     return { end, stdout: this.output("stdout"), stderr: this.output("stderr") };
   }
 
+  /** Ends the runner. */
+  async leave(): Promise<void> {
+    this.#child?.kill("SIGKILL");
+    await this.exited();
+  }
+
   exited(): Promise<number> {
     return this.#child!.exited;
   }
@@ -172,6 +178,31 @@ describe("a command", () => {
     const { end, stderr } = await rig.run(argv, more);
 
     expect([end, stderr]).toEqual([`exited ${status} 0 ${text.length}`, text]);
+  });
+});
+
+describe("what a command leaves running", () => {
+  test("does not hold up its end, however much it writes", async () => {
+    const { end, stdout } = await rig.run(["sh", "-c", "yes & exit 3"]);
+
+    expect(end).toBe(`exited 3 ${stdout.length} 0`);
+    await rig.leave();
+    expect(rig.output("stdout").length).toBe(stdout.length);
+  });
+
+  test("does not write into the next command's output", async () => {
+    const more = { env: {}, sync: false, more: true };
+    const [go, done] = ["go", "done"].map((name) => rig.path(name));
+    Bun.spawnSync(["mkfifo", go!, done!]);
+    await rig.ask(["sh", "-c", `(read x <${go}; echo late; echo end >${done}) & echo one`], more);
+    rig.say("input 0");
+    expect(await rig.line("e")).toBe("exited 0 4 0");
+    await rig.line("ready");
+    rig.say(JSON.stringify({ argv: ["sh", "-c", `echo >${go}; cat ${done}; echo two`], ...more }));
+    rig.say("input 0");
+
+    expect(await rig.line("e")).toBe("exited 0 8 0");
+    expect(rig.output("stdout")).toBe("one\nend\ntwo\n");
   });
 });
 
