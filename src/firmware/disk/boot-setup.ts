@@ -48,14 +48,9 @@ export function fileOf(volume: Volume, path: string): BootFile {
     path,
     place: volume.name,
     read(limit = kernelBytesMax) {
-      try {
-        const bytes = volume.files?.readFile(path, limit);
-        if (!bytes) throw new DiskError("it is no file");
-        return bytes;
-      } catch (error) {
-        if (!(error instanceof DiskError)) throw error;
-        throw new DiskError(`${path} of ${volume.shown}: ${error.message}`);
-      }
+      const bytes = volume.files?.readFile(path, limit);
+      if (!bytes) throw new DiskError(`${path} is no file of ${volume.shown}`);
+      return bytes;
     },
   };
 }

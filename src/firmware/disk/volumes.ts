@@ -16,6 +16,28 @@ export const PartitionType = {
 /** Of a disk, in bytes: kernel, initramfs and a journal are the most of it. */
 const readMost = 3 * 2 ** 30;
 
+/** Characters of a path in a message. */
+const pathMost = 100;
+
+/** The same, whose errors say where they were met. */
+function placed(files: FileSystem, place: string): FileSystem {
+  const at = <T>(path: string, read: () => T): T => {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+      throw new DiskError(`${path.slice(0, pathMost)} on ${place}: ${error.message}`);
+    }
+  };
+  const { type, label, uuid } = files;
+  return {
+    ...{ type, label, uuid },
+    readFile: (path, limit) => at(path, () => files.readFile(path, limit)),
+    stat: (path) => at(path, () => files.stat(path)),
+    list: (path) => at(path, () => files.list(path)),
+  };
+}
+
 export class Volume {
   #opened: FileSystem | undefined;
   #content: Content | undefined;
@@ -57,8 +79,8 @@ export class Volume {
     const { content } = this;
     if (this.#problem === undefined) {
       try {
-        if (content === "ext") this.#opened = new Ext4(this.medium);
-        if (content === "vfat") this.#opened = new Fat(this.medium);
+        if (content === "ext") this.#opened = placed(new Ext4(this.medium), this.name);
+        if (content === "vfat") this.#opened = placed(new Fat(this.medium), this.name);
       } catch (error) {
         this.#fail(error);
       }

@@ -126,6 +126,15 @@ describe("ext4", () => {
     expect(() => fs.list("/b")).toThrow("ext4: folders of more than 67108864 bytes are to be read");
   });
 
+  test("encrypted names are told of, with the place where they were met", () => {
+    // EXT4_ENCRYPT_FL and EXT4_EXTENTS_FL
+    const image = change(plain, "set_inode_field /boot flags 0x80800");
+
+    expect(() => bootSetupOf(Volumes.of(fileMedium(image)))).toThrow(
+      "/boot/grub on the whole disk: ext4: a folder with encrypted names",
+    );
+  });
+
   test("paths end, and so does looking for them", () => {
     const fs = new Ext4(fileMedium(plain));
 

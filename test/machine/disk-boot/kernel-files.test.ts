@@ -29,7 +29,7 @@ test("initramfs files of more than 512 MiB together are told of, and not read", 
   const machine = checkBoot(complete(parse(VmConfigSchema, { disks: [{ path: image }] })));
 
   expect(() => openKernelFiles(machine)).toThrow(
-    "/boot/i of the whole disk (ext4): ext4: 300000000 bytes, more than the 236870912 looked for; " +
+    "/boot/i on the whole disk: ext4: 300000000 bytes, more than the 236870912 looked for; " +
       "repair the image, or give --kernel PATH",
   );
 });
