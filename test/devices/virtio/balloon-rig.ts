@@ -31,7 +31,6 @@ export class Balloon {
     { start: persistent, length: 2 * MiB },
   ]);
   readonly worker = new TestWorker();
-  readonly counters = new Float64Array(BalloonCounters.length);
   /** Guest-physical, in order. */
   readonly given: Given[] = [];
   /** The host says so when it is asked. */
@@ -45,6 +44,7 @@ export class Balloon {
     spec: Partial<BalloonSpec> = {},
     readonly size = 8,
     lengths: readonly number[] = [],
+    readonly counters = new Float64Array(BalloonCounters.length),
   ) {
     this.regions = this.ram.regions.map((region, i) => ({
       ...region,

@@ -216,8 +216,13 @@ describe("a driver that asks for much", () => {
     using balloon = new Balloon({ granule: 2 * MiB }, 8, [GiB]);
     const at = MiB;
 
-    const given = balloon.report([[at, GiB - at]]);
+    balloon.drivers[4]!.offer([{ address: at, length: GiB - at, write: true }]);
+    balloon.backend.kicked();
+    const first = balloon.given.reduce((sum, { length }) => sum + length, 0);
+    expect(first).toBeLessThanOrEqual(16 * MiB);
+    balloon.worker.settle();
 
+    const { given } = balloon;
     expect(given.length).toBeGreaterThan(10);
     for (const { length } of given) expect(length).toBeLessThanOrEqual(16 * MiB);
     let next = 2 * MiB;
@@ -227,6 +232,23 @@ describe("a driver that asks for much", () => {
     }
     expect(next).toBe(GiB);
     expect(balloon.drivers[4]!.collect().length).toBe(1);
+  });
+
+  test("with chains of nothing has turns, too", () => {
+    const counters = new Proxy(new Float64Array(8), {
+      set(target, place, value) {
+        target[Number(place)] = value; // one is taken, and the next is there already
+        if (place === "0" && value < 10_000) balloon.drivers[0]!.publish(0);
+        return true;
+      },
+    });
+    using balloon = new Balloon({}, 8, [], counters);
+    balloon.drivers[0]!.offer([{ address: listAt, length: 0 }]);
+
+    balloon.backend.kicked();
+    expect(balloon.counter("inflate_ops")).toBe(4096);
+    balloon.worker.settle();
+    expect(balloon.counter("inflate_ops")).toBe(10_000);
   });
 
   test("a reset in the midst of it ends it", () => {
