@@ -136,6 +136,28 @@ test("while the machine is paused time stands still", () => {
   expect<unknown>(events.seen).toEqual(fired);
 });
 
+test("a resume without a pause changes nothing; after a reset in a pause it counts", () => {
+  const { device, events, pass, start } = build();
+  start(20);
+  pass(1000);
+  device.resume();
+  expect(device.read(left, 4)).toBe(10);
+
+  device.pause();
+  device.reset();
+  start(20);
+  pass(2000);
+  expect<unknown>(events.seen).toEqual(fired);
+});
+
+test("it says whether it runs, in its own width", () => {
+  const { device, start } = build();
+  start(20);
+  expect([1, 2, 4].map((size) => device.read(running, size as 1 | 2 | 4))).toEqual([1, 0, 0]);
+  device.write(running, 1, 0);
+  expect(device.read(running, 1)).toBe(0);
+});
+
 test("one that stands still stays so over a pause", () => {
   const { device, timer } = build();
 
