@@ -127,6 +127,8 @@ test("a file that ends within its header, or is none, is refused", () => {
 
 test("what is dirty or marked corrupt can still be read", () => {
   expect(opening(changed([80 - 1, 1, 3]), { readonly: true })).toBe("opened");
+  using rig = new Rig(changed([80 - 1, 1, 3]), { readonly: true });
+  expect(rig.spec.write).toBeUndefined();
 });
 
 test("compatible and auto-clear features do not matter, nor do extensions that nobody knows", () => {
@@ -221,6 +223,15 @@ describe("backing files", () => {
     over("three", "qcow2", "two");
     over("one", "qcow2", "three");
     expect(opening(at("one"))).toContain("one: it is part of the chain already");
+    over("one", "qcow2", "above"); // a circle that it is not in
+    expect(opening(at("above"))).toContain("one: it is part of the chain already");
+  });
+
+  test("are named from where the image is that names them", () => {
+    const middle = over("base", "raw");
+    copyFileSync(middle, at("inner/middle"));
+    using rig = new Rig(over("inner/middle", "qcow2"));
+    expect(rig.read(512, 512)).toEqual(new Uint8Array(512).fill(7));
   });
 
   test("are 31 at most", () => {
