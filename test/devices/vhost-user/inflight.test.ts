@@ -58,6 +58,9 @@ class Area {
     this.view.setUint16(at + 6, next, true);
     this.view.setBigUint64(at + 8, counter, true);
   }
+  counter(head: number): bigint {
+    return this.view.getBigUint64(this.at + 16 + 16 * head + 8, true);
+  }
   get marked(): number[] {
     return Array.from({ length: entries }, (_, i) => i).filter((head) => this.inFlight(head));
   }
@@ -86,6 +89,19 @@ describe("a queue's region", () => {
     expect(area.marked).toEqual([1, 3]);
     expect(area.usedIndex).toBe(2);
     expect([...area.open(2).heads]).toEqual([3, 1]); // in the order in which they were taken
+  });
+
+  test("has a chain that was taken again after it had ended, whatever ends then", () => {
+    const area = Area.blank();
+    const queue = area.open(0);
+    for (const head of [0, 1]) queue.taken(head);
+    queue.completed(0);
+    queue.published(1);
+    queue.taken(0);
+    queue.completed(1);
+    queue.published(2);
+
+    expect(area.marked).toEqual([0]);
   });
 
   test("of a process that died before it moved the used index has all of it", () => {
@@ -119,6 +135,7 @@ describe("a queue's region", () => {
     queue.taken(0);
 
     expect([...area.open(0).heads]).toEqual([2, 3, 1, 0]); // and the count goes on
+    expect(area.counter(0)).toBe(2n ** 33n + 1n);
   });
 
   test("a chain that was put back is not in flight", () => {

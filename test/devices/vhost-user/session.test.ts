@@ -8,6 +8,7 @@ import {
   F_PROTOCOL_FEATURES,
   Message,
   number,
+  numbers,
   Rig,
   SharedRam,
   state,
@@ -189,6 +190,8 @@ describe("a ring", () => {
     expect(front.tell(Message.SET_VRING_ENABLE, state(0, 0))).toBe(0);
     one.offer();
     rig.turn();
+    expect(backend.queues.filter(Boolean)).toEqual([]);
+    expect(backend.log).toEqual(["start 0 0x100000000", "stop queue 0", "stop"]);
     expect(front.tell(Message.SET_VRING_ENABLE, state(0, 1))).toBe(0);
 
     expect(backend.taken[0]).toEqual([1]);
@@ -220,6 +223,30 @@ describe("a ring", () => {
     queue(0).start();
 
     expect(front.tell(request, payload)).not.toBe(0);
+  });
+
+  test("may be told its addresses anew while it runs, if they are the same", () => {
+    const { front, ram, queue } = connected();
+    const { desc, driver, device } = queue(0).start().driver.layout;
+    const [d, u, a] = [desc, device, driver].map((address) => ram.userAddress(address));
+
+    expect(front.tell(Message.SET_VRING_ADDR, numbers(0, d!, u!, a!, 0))).toBe(0);
+    expect(front.tell(Message.SET_VRING_ADDR, numbers(0, d!, u!, a! + 2, 0))).not.toBe(0);
+  });
+
+  test.each<[string, number, (user: number) => Uint8Array]>([
+    ["an avail index above 16 bits", Message.SET_VRING_BASE, () => state(1, 0x1_0000)],
+    [
+      "a log of its used ring", // VHOST_VRING_F_LOG
+      Message.SET_VRING_ADDR,
+      (user) => numbers(1n | (1n << 32n), user, user + 0x2000, user + 0x1000, 0),
+    ],
+    ["no kicks: it is to be polled", Message.SET_VRING_KICK, () => number(0x101)],
+  ])("with %s is refused", (_, request, payload) => {
+    const { front, ram } = connected();
+
+    expect(front.tell(request, payload(ram.user))).not.toBe(0);
+    expect(front.tell(Message.SET_OWNER)).toBe(0); // the session goes on
   });
 
   test.each([0, 3, 65536])("of %d entries cannot be", (entries) => {
