@@ -31,10 +31,12 @@ const lastPart = 0x40;
 /** The volume; `label` is one of at most 11 characters, `serial` its 32-bit number. Throws RangeError. */
 export function fatVolume(label: string, serial: number, files: readonly SeedFile[]): Uint8Array {
   let perCluster = 1;
-  while (clustersOf(files, perCluster) > clustersMax) perCluster *= 2;
+  // one is free; and whole tracks, up to which the volume is filled, are more clusters than the files need
+  const clustersFor = () => clustersOf(files, perCluster) + 1;
+  while (clustersFor() + sectorsPerTrack > clustersMax) perCluster *= 2;
   if (perCluster > 128) throw new RangeError("more than a FAT12 volume holds");
-  const clusters = clustersOf(files, perCluster) + 1; // one is free
-  const fatSectors = Math.ceil(((clusters + 2) * 1.5) / sectorBytes);
+  const clusters = clustersFor();
+  const fatSectors = Math.ceil(((clusters + sectorsPerTrack + 2) * 1.5) / sectorBytes);
   const dataSector = reservedSectors + fatCount * fatSectors + rootSectors;
   const used = dataSector + clusters * perCluster;
   const sectors = Math.ceil(used / sectorsPerTrack) * sectorsPerTrack;

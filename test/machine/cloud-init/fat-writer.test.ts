@@ -31,6 +31,19 @@ const run = (...command: string[]) => {
   return { out: Buffer.from(stdout), err: stderr.toString(), exitCode };
 };
 
+test("whatever the size, the volume is FAT12, and its table holds all of it", () => {
+  const path = join(folder, "sizes.img");
+  // where clusters of a sector, and of two, are as many as FAT12 has; and where a table's last sector is full
+  for (const sectors of [340, 2035, 2042, 2045, 2046, 4020, 4050, 4068, 4075, 4083, 4084, 8160]) {
+    const content = new Uint8Array(sectors * 512);
+    writeFileSync(path, fatVolume("cidata", 1, [{ name: "user-data", content }]));
+
+    expect(run("fsck.fat", "-n", path)).toMatchObject({ err: "", exitCode: 0 });
+    expect(run("mtype", "-i", path, "::user-data").out.length).toBe(content.length);
+    expect(run("blkid", "-p", "-o", "export", path).out.toString()).toContain("VERSION=FAT12");
+  }
+});
+
 describe.each(Object.entries(sets))("%s", (name, files) => {
   const path = join(folder, `${name.replace(" ", "-")}.img`);
   const volume = fatVolume("cidata", 0x1234abcd, files);
