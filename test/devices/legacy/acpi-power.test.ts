@@ -75,6 +75,9 @@ test("a wide access reaches each register", () => {
 
   expect(events.seen).toEqual([[EventKind.poweroff, 0]]);
   expect(device.read(sleepControl, 2)).toBe(0x14);
+  expect(device.read(sleepStatus, 2)).toBe(0);
+  device.write(sleepStatus, 2, 0x01_20);
+  expect(events.seen.slice(1)).toEqual([[EventKind.reset, ResetSource.acpi]]);
 });
 
 test("the ACPI tables announce the values that the device takes", () => {

@@ -88,6 +88,16 @@ test("a driver sets the time under SET; it runs on from there and outlives a res
   expect(time.map(read)).toEqual(rolled);
 });
 
+test("under SET the time reads as it was when that was set, however long", () => {
+  const { read, write, pass } = build();
+  pass(2_000);
+  write(B, 0x82);
+
+  pass(3_600_000);
+
+  expect(time.map(read)).toEqual([0x07, 0x41, 0x10, 0x01, 0x22, 0x11, 0x26, 0x20]);
+});
+
 test("after a divider reset the first update comes half a second later", () => {
   const { read, write, pass } = build(); // Linux's mc146818_set_time: SET, divider reset, time, SET off, divider on
   write(B, 0x82);
@@ -310,6 +320,13 @@ test("the NMI mask in the index does not change the address; the index reads all
   expect(cmos.read(1, 1)).toBe(0x80);
   expect(cmos.read(0, 1)).toBe(0xff);
   expect(cmos.state.index).toBe(0x8d);
+});
+
+test("one 16-bit read of both ports has the index port's all ones below the data", () => {
+  const { cmos, write } = build();
+  write(0x40, 0x5a);
+
+  expect(cmos.read(0, 2)).toBe(0x5aff);
 });
 
 test("one 16-bit write to the index port selects and writes", () => {

@@ -33,6 +33,15 @@ test.each([0xfe, 0xf0, 0xfc])("command %p pulses the reset line", (value) => {
   expect(events.seen).toEqual([reset]);
 });
 
+test("a wide access is one of each port, lowest first", () => {
+  const { device, events } = build();
+
+  device.write(3, 2, 0xfe_00);
+
+  expect(events.seen).toEqual([reset]);
+  expect(device.read(systemControl, 4)).toBe(0x00_ff_ff_30);
+});
+
 test.each([0xff, 0xf1, 0xaa, 0xad, 0x20, 0xd1, 0xee, 0x00])(
   "command %p resets nothing",
   (value) => {

@@ -246,6 +246,16 @@ test("routes hear of each new vector and destination of an unmasked pin", () => 
   expect(log).toEqual(["changed 9", "changed 9", "changed 9"]);
 });
 
+test("behind the last pin there is none: nothing is told or sent", () => {
+  const { ioapic, log, write } = build();
+
+  for (let index = 0x40; index < 0x100; index++) write(index, 0x8031);
+  for (let index = 3; index < 0x10; index++) write(index, 0x8031);
+  ioapic.endOfInterrupt(0x31);
+
+  expect(log).toEqual([]);
+});
+
 test("after a reset routes are told anew, and a level is not remembered", () => {
   const { ioapic, sent, log, program } = build();
   program(9, level | 0x39);

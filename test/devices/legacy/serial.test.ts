@@ -168,6 +168,14 @@ test("input waits in its ring until a driver listens, and survives the driver's 
   expect(line.level).toBe(false);
 });
 
+test("a zero byte is a byte of the input like any other", () => {
+  const { read, write } = build({ input: "a\0b" });
+
+  write(IER, 0x01);
+
+  expect([read(RX), read(RX), read(RX), read(LSR)]).toEqual([0x61, 0, 0x62, 0x60]);
+});
+
 test("a driver that polls the line status hears input without an interrupt enabled", () => {
   const { read } = build({ input: "q" });
 
@@ -209,6 +217,17 @@ test("a full output leaves the transmitter busy; nothing is lost, and room raise
   serial.transmitterReady();
   expect([sink.text, serial.transmitterBusy]).toEqual(["0123456789abcdef", false]);
   expect([read(LSR), read(IIR)]).toEqual([0x60, 0xc2]);
+});
+
+test("what is written to a full FIFO without a look at LSR is lost, and nothing else", () => {
+  const { serial, sink, read, write } = build({ room: 0 });
+  write(FCR, 0x01);
+
+  for (const byte of Buffer.from("0123456789abcdefXYZ")) write(TX, byte);
+  sink.room = 100;
+  serial.transmitterReady();
+
+  expect([sink.text, read(LSR)]).toEqual(["0123456789abcdef", 0x60]);
 });
 
 test("a driver that polls a busy transmitter finds it empty as soon as there is room", () => {
