@@ -3,8 +3,9 @@
  * reaches it drives the VM: it is for this host alone, or for those who have the token.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { ConfigError } from "../exit-codes.ts";
+import { readSmallFile } from "../machine/small-file.ts";
 import type { Vmm } from "../machine/vmm/vmm.ts";
 import { createApi } from "./app.ts";
 import { consoleSocket, type SocketData } from "./console-socket.ts";
@@ -32,6 +33,7 @@ const requestsMax = 64;
 /** How long clients may take to read their last answer. */
 const partingMs = 1000;
 const tokenLengthMin = 16;
+const tokenBytesMax = 4096;
 
 /** Throws ConfigError when it cannot listen. */
 export function listenApi(vmm: Vmm, { apiListen, apiTokenFile }: ListenOptions): TcpApi {
@@ -159,11 +161,12 @@ function readToken(path: string): Buffer {
   let text: string;
   try {
     if ((statSync(path).mode & 0o077) !== 0) throw fail("others may open it; chmod 600 it");
-    text = readFileSync(path, "utf8").trim();
+    text = new TextDecoder().decode(readSmallFile(path, tokenBytesMax)).trim();
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     throw fail(`cannot be read (${(error as { code?: string }).code}); name a file with the token`);
   }
+  if (text.length > tokenBytesMax) throw fail("more than 4 KiB; give a smaller one");
   if (!/^[\x21-\x7e]+$/.test(text) || text.length < tokenLengthMin) {
     throw fail(`holds no word of at least ${tokenLengthMin} characters; put one there`);
   }

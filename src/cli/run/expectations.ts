@@ -1,8 +1,10 @@
 /** Steps on the consoles: wait for a line, type something, wait for the next; and lines that must not come. */
-import { readFileSync } from "node:fs";
 import { RE2JS } from "re2js";
 import { ConfigError, UsageError } from "../../exit-codes.ts";
+import { readSmallFile } from "../../machine/small-file.ts";
 import type { RunOptions } from "./options.ts";
+
+const scriptBytesMax = 2 ** 20;
 
 export type Step =
   | { readonly kind: "expect"; readonly text: string; readonly pattern: RE2JS }
@@ -61,10 +63,13 @@ export function readSteps({ expect = [], send = [], script }: RunOptions): Step[
 function readScript(path: string): Step[] {
   let text: string;
   try {
-    text = readFileSync(path, "utf8");
+    text = new TextDecoder().decode(readSmallFile(path, scriptBytesMax));
   } catch (error) {
     const why = `${(error as { code?: string }).code}; name a file that chv may read`;
     throw new ConfigError(`--script ${path}: ${why}`, "--script");
+  }
+  if (text.length > scriptBytesMax) {
+    throw new ConfigError(`--script ${path}: more than 1 MiB; give a smaller one`, "--script");
   }
   return text.split("\n").flatMap((line, i): Step[] => {
     if (/^\s*(?:#|$)/.test(line)) return [];

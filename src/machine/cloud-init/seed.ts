@@ -2,9 +2,9 @@
  * The seed of cloud-init's NoCloud data source: what its files hold, made of files of the user's and of what is given
  * in a short form. User data stays as it is, byte for byte: what chv adds goes into meta-data and vendor data.
  */
-import { readFileSync, statSync } from "node:fs";
 import { ConfigError } from "../../exit-codes.ts";
 import type { CloudInit } from "../config/cloud-init.ts";
+import { readSmallFile } from "../small-file.ts";
 import { checkUserData, readMapping } from "./check.ts";
 import { fatVolume, type SeedFile } from "./fat-writer.ts";
 
@@ -75,8 +75,9 @@ const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
 function read(key: string, path: string): Uint8Array {
   const fail = (why: string) => new ConfigError(`${option} ${key}=${path}: ${why}`, option);
   try {
-    if (statSync(path).size > fileBytesMax) throw fail("more than 16 MiB; give a smaller one");
-    return readFileSync(path);
+    const content = readSmallFile(path, fileBytesMax);
+    if (content.length > fileBytesMax) throw fail("more than 16 MiB; give a smaller one");
+    return content;
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     throw fail(`${(error as { code?: string }).code}; name a file that chv may read`);
