@@ -162,7 +162,8 @@ export function formatRecord(record: LogRecord, format: LogFormat): string {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: finding them is its purpose
 const control = /[\u0000-\u001f\u007f-\u009f]/g;
 
-const printable = (text: string) =>
+/** Text that a terminal does nothing with but show it. */
+export const printable = (text: string): string =>
   text.replace(control, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
 
 /** The level that so many `-v` ask for: none warnings, three and more everything. */

@@ -5,7 +5,7 @@
 
 import { ExitCode } from "../exit-codes.ts";
 import { monotonicNs } from "../ffi/clock.ts";
-import { levelOf, log } from "../log.ts";
+import { levelOf, log, printable } from "../log.ts";
 import type { VmmOptions } from "../machine/config/vmm.ts";
 import { runBoot } from "./boot.ts";
 import { parseCommandLine } from "./command-line.ts";
@@ -46,7 +46,7 @@ function fail(error: unknown): never {
     const { reportEarly } = require("./run/early.ts") as typeof Early;
     reportEarly(process.argv.slice(3), exitCode, String(message));
   }
-  process.stderr.write(`chv: ${String(message).replace(/\s+/g, " ")}\n`);
+  process.stderr.write(`chv: ${printable(String(message).replace(/\s+/g, " "))}\n`);
   process.exit(exitCode);
 }
 

@@ -4,7 +4,7 @@ import { UsageError } from "../exit-codes.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import { writeAll } from "../ffi/file.ts";
 import { isTerminal } from "../ffi/terminal.ts";
-import { log } from "../log.ts";
+import { log, printable } from "../log.ts";
 import type { VmmOptions } from "../machine/config/vmm.ts";
 import type * as Describe from "../machine/disk-boot/describe.ts";
 import { EventMonitor } from "../machine/event-monitor.ts";
@@ -141,7 +141,7 @@ function refuseReactions({ onReboot, onPoweroff, onPanic }: VmmOptions): void {
   throw new UsageError(`${found[0]}: chv run decides that itself; leave it out`, found[0]);
 }
 
-const say = (line: string) => void writeAll(stderr, Buffer.from(`chv: ${line}\n`));
+const say = (line: string) => void writeAll(stderr, Buffer.from(`chv: ${printable(line)}\n`));
 
 function jobOf(options: RunOptions, argv: readonly string[]): Job {
   const { env = [], workdir, user } = options;

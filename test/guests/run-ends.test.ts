@@ -151,6 +151,20 @@ describe("an image", () => {
     );
   });
 
+  guests("whose names would command a terminal is told of in plain text", async () => {
+    const path = inFolder("loud");
+    const config = "menuentry 'a\x1b]0;b\x07' {\nlinux /none\n}\n";
+    const files = { "/boot/grub/grub.cfg": config };
+    const loud = gptImage(path, [
+      { number: 1, mebibytes: 2, format: "ext4", label: "c\x1b[2J", files },
+    ]);
+    const running = new Follower([...onDisk(loud), "--", "true"], guestTimeoutMs);
+    const { stderr } = await ends(running);
+
+    expect(stderr).toContain('the entry "a\\x1b]0;b\\x07" loads no kernel');
+    expect(stderr).toContain('(ext4 "c\\x1b[2J")');
+  });
+
   guests("whose root is missing is told with what is there", async () => {
     const version = "6.8.0-31-generic";
     const grub = ubuntuConfig({ kernels: [version], uuid: "none", boot: "/boot" }).replace(
