@@ -202,7 +202,7 @@ describe("a configuration", () => {
   /** What the image's boot set-up is, with this configuration. */
   function boot(config: string) {
     writeFileSync(script, config);
-    writeFileSync(environment, `# GRUB Environment Block\n${"#".repeat(2 ** 20)}\n`);
+    writeFileSync(environment, `# GRUB Environment Block\n${"#".repeat(2 ** 19)}\n`);
     writeFileSync(entry, "title x\nlinux /boot/kernel\n");
     const image = change(
       plain,

@@ -6,9 +6,10 @@ export type Token =
   /** `;` and the end of a line are the same. */
   | { readonly kind: "end-of-command" | "{" | "}" | "end"; readonly line: number };
 
-const blank = /[ \t\r]/;
+const blanks = /[ \t\r]+/y;
 /** What ends a word that is not quoted. */
 const metacharacter = /[{}|&$;<> \t\r\n'"\\]/;
+const others = /[^{}|&$;<> \t\r\n'"\\]+/y;
 const nameStart = /[A-Za-z_]/;
 const nameRest = /[A-Za-z0-9_]/;
 const special = /[0-9@*#?]/;
@@ -77,10 +78,9 @@ class Lexer {
   /** Blanks, comments, and lines that go on. */
   #skip(): void {
     for (;;) {
+      this.#pass(blanks);
       const sign = this.text[this.#at];
-      if (sign === undefined) return;
-      if (blank.test(sign)) this.#at++;
-      else if (sign === "\\" && this.text[this.#at + 1] === "\n") {
+      if (sign === "\\" && this.text[this.#at + 1] === "\n") {
         this.#at += 2;
         this.#line++;
       } else if (sign === "#") {
@@ -106,13 +106,15 @@ class Lexer {
         if (escaped === "\n") this.#line++;
         else text(escaped, true);
       } else if (sign === undefined || metacharacter.test(sign)) return parts;
-      else text(this.#plain(metacharacter), false);
+      else text(this.#pass(others), false);
     }
   }
 
-  #plain(end: RegExp): string {
+  /** Goes on behind what the expression matches here. */
+  #pass(what: RegExp): string {
     const start = this.#at;
-    while (this.#at < this.text.length && !end.test(this.text[this.#at]!)) this.#at++;
+    what.lastIndex = start;
+    if (what.test(this.text)) this.#at = what.lastIndex;
     return this.text.slice(start, this.#at);
   }
 

@@ -9,7 +9,7 @@ import { Menu } from "./menu.ts";
 import { GrubError, type Place, shown } from "./syntax.ts";
 
 /** Of a file, and of all that are read. */
-const [configBytesMax, textBytesMax] = [4 * 2 ** 20, 16 * 2 ** 20];
+const [configBytesMax, textBytesMax] = [2 ** 20, 4 * 2 ** 20];
 
 /** Characters of a note. */
 const missMost = 300;
