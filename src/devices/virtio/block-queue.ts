@@ -36,10 +36,13 @@ const longTurnBytes = 2 ** 26;
 /**
  * The image begins with them in batches, and the driver hears of what has ended, while further ones are looked at: the
  * host's disk, this thread and the driver are at work at the same time, and buffers come again while they are in a
- * processor's cache. Of about so many bytes; each request counts for some more.
+ * processor's cache. Of about so many bytes; each request counts for some more. Past the page cache the first batch is
+ * one request, and the next ones double: the disk is at work at once, and not without before there is more.
  */
-const batchBytes = 2 ** 19;
+const batchBytes = 2 ** 21;
 const requestBytes = batchBytes / 8;
+/** A request of so many bytes takes longer than a driver to answer: another is left for the time until it has. */
+const longBytes = 2 ** 18;
 /** Stands for the type of a request too short to have one. */
 const noHeader = -1;
 /** What a request comes to that the limits do not let begin. */
@@ -116,7 +119,8 @@ export class BlockQueue {
     state[waiting] = 0;
     let requests = turnRequests;
     let bytes = parts.host.polls === true ? longTurnBytes : turnBytes;
-    let batch = batchBytes;
+    let most = parts.spec.direct ? requestBytes : batchBytes;
+    let batch = most;
     for (;;) {
       let head = 0;
       let begun = 0;
@@ -126,8 +130,9 @@ export class BlockQueue {
         requests--;
         bytes -= begun;
         batch -= begun + requestBytes;
-        if (batch > 0) continue;
-        batch = batchBytes;
+        if (batch > 0 && (begun < longBytes || queue.offered !== 1)) continue;
+        most = Math.min(2 * most, batchBytes);
+        batch = most;
         parts.image.turn();
         queue.flush();
       }

@@ -29,6 +29,8 @@ import { RateLimiter } from "./rate-limiter.ts";
 import { SectorGuard } from "./sector-guard.ts";
 
 const epollIn = 1;
+/** The driver hears in portions of requests that end together: it goes on while this thread looks at the others. */
+const toldRequests = 8;
 /** Flags of the backend: what the driver accepted, and where it stands. */
 const [wceChosen, alwaysDurable, discardChosen, zeroesChosen, stopping, warned, turnOver] = [
   0, 1, 2, 3, 4, 5, 6,
@@ -202,6 +204,7 @@ export class BlockBackend implements Backend, ImageClient, BlockParts {
     this.endings[0]!++;
     const queue = this.queues[this.numbers[Math.floor(slot / this.depth)]!]!;
     queue.finish(slot, error === 0 ? BlockStatus.OK : BlockStatus.IOERR);
+    if (this.endings[0]! % toldRequests === 1) queue.queue.flush();
   }
 
   warn(text: string): void {

@@ -197,6 +197,11 @@ export class Virtqueue {
     return Atomics.load(this.avail, indexAt) !== this.state[availNext];
   }
 
+  /** How much that is, as the driver says: not checked. */
+  get offered(): number {
+    return (Atomics.load(this.avail, indexAt) - this.state[availNext]!) & 0xffff;
+  }
+
   private headAt(index: number): number {
     return Atomics.load(this.avail, entriesAt + (index & (this.size - 1)));
   }
