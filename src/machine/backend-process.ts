@@ -30,6 +30,8 @@ const looksPerClock = 16;
 const looksPerTurn = 1024;
 /** A disk's answer that comes later is not looked for: its time is the disk's, and not known as a driver's is. */
 const shortEndingNs = 12_000;
+/** A disk's driver is often on the processor that ends requests, and answers when all of them have ended. */
+const mostDiskOffersNs = 20_000;
 /** How long requests in flight may hold up the end. */
 const patienceNs = 5e9;
 const highUnit = 2n ** 32n;
@@ -56,8 +58,8 @@ class BackendProcess implements DeviceHome {
   readonly #served: VhostUserDevice;
   readonly #server: VhostUserServer;
   /** For what drivers offer while nothing is in hand, and for the end of what is. */
-  readonly #offers = new PollWindow();
-  readonly #endings = new PollWindow(shortEndingNs);
+  readonly #offers: PollWindow;
+  readonly #endings = new PollWindow(undefined, shortEndingNs);
   /** When there was last something to do, and, if it has been slept since, what for. */
   #idleNs = 0;
   #slept: PollWindow | undefined;
@@ -73,6 +75,8 @@ class BackendProcess implements DeviceHome {
     const config = new Uint8Array(new SharedArrayBuffer(device.config.length));
     const counters = new Float64Array(new SharedArrayBuffer(counterCount * 8));
     const spec = { ...device, kickFds: [] };
+    const disk = device.backend.kind === "block";
+    this.#offers = new PollWindow(disk ? mostDiskOffersNs : undefined);
     this.#served = new VhostUserDevice(
       modelOf(device),
       { config, create: (host) => createBackend(host, { spec, config, counters }) },

@@ -4,20 +4,20 @@
  * for may need the processor. Waits of different kinds have a window each.
  */
 
-/** The longest time, in ns. */
-export const mostPollNs = 10_000;
+/** The longest time as a rule, in ns. */
+const mostPollNs = 10_000;
 /** Sleeps in a row that were too long, after which nobody looks any more. */
 const patience = 4;
 
 export class PollWindow {
-  /** A sleep of so many ns, in which being woken takes its time, could as well have been a look. */
-  readonly #shortNs: number;
   #ns = 0;
   #misses = 0;
 
-  constructor(shortNs = 2 * mostPollNs) {
-    this.#shortNs = shortNs;
-  }
+  /** A sleep of at most `shortNs`, in which being woken takes its time, could as well have been a look. */
+  constructor(
+    readonly mostNs = mostPollNs,
+    readonly shortNs = 2 * mostNs,
+  ) {}
 
   /** For how long to look; 0: once. */
   get ns(): number {
@@ -26,8 +26,8 @@ export class PollWindow {
 
   /** There was nothing to do for so long: it was slept. */
   idled(ns: number): void {
-    if (ns <= this.#shortNs) {
-      this.#ns = mostPollNs;
+    if (ns <= this.shortNs) {
+      this.#ns = this.mostNs;
       this.#misses = 0;
     } else if (++this.#misses >= patience) {
       this.#ns = 0;

@@ -20,7 +20,11 @@ test("who sleeps shortly looks first, and who sleeps for long, again and again, 
   window.idled(19_000);
   expect(window.ns).toBe(10_000);
 
-  const strict = new PollWindow(12_000);
+  const patient = new PollWindow(20_000);
+  patient.idled(39_000);
+  expect(patient.ns).toBe(20_000);
+
+  const strict = new PollWindow(undefined, 12_000);
   strict.idled(13_000);
   expect(strict.ns).toBe(0);
   strict.idled(11_000);
