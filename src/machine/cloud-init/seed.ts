@@ -97,7 +97,8 @@ function networkConfig(path: string | undefined, hasNet: boolean): Uint8Array | 
   return content;
 }
 
-const keyForm = /^(?:[a-z-]+="?.*"? +)?(?:ssh-|ecdsa-|sk-)[\w@.-]+ +[A-Za-z0-9+/=]+/;
+/** A key's type and itself, behind options where there are some (sshd(8), "AUTHORIZED_KEYS FILE FORMAT"). */
+const keyForm = /^(?:[a-z].* )?(?:ssh-|ecdsa-|sk-)[\w@.-]+ +[A-Za-z0-9+/=]+/;
 
 /** Throws ConfigError. */
 function publicKeys(path: string): string[] {

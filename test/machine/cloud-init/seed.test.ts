@@ -166,6 +166,19 @@ describe("meta-data", () => {
   });
 
   test.each([
+    "ssh-ed25519 AAAAC3Nz me@home",
+    "ecdsa-sha2-nistp256 AAAAE2Vj",
+    "sk-ssh-ed25519@openssh.com AAAAGnNr me",
+    "restrict ssh-ed25519 AAAAC3Nz me@home",
+    "no-pty,no-x11-forwarding ssh-rsa AAAAB3Nz",
+    'command="echo hi there",no-pty ssh-rsa AAAAB3Nz',
+    'cert-authority,principals="a,b" ssh-rsa AAAAB3Nz',
+  ])("a public key as sshd takes it: %s", (key) => {
+    const { files } = seed({ ssh_key: file(`${key}\n`) });
+    expect(JSON.parse(`${files["meta-data"]}`)["public-keys"]).toEqual([key]);
+  });
+
+  test.each([
     [
       "-----BEGIN OPENSSH PRIVATE KEY-----\n",
       /line 1: a private key; name the file that ends in .pub/,
