@@ -11,13 +11,13 @@ export async function quiesce(
   devices: readonly PluggedVirtio[],
   threads: MachineThreads,
 ): Promise<void> {
-  const until = Date.now() + quiesceMs;
+  const until = performance.now() + quiesceMs;
   for (const { device, lock, spec } of devices) {
     const { transport } = device;
     locked(lock, () => transport.writeStatus(0));
     while (!transport.handOver.settled) {
       if (threads.failed) throw new Error(`${spec.id} has requests in flight for ever`);
-      if (Date.now() > until) throw new Error(`${spec.id} still has requests in flight`);
+      if (performance.now() > until) throw new Error(`${spec.id} still has requests in flight`);
       await Bun.sleep(1);
     }
   }

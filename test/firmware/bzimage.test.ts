@@ -43,6 +43,14 @@ test("a last paragraph that the file cuts short is no error", () => {
   expect(ram.u8(16 * MiB + image.length - 1024 - 1)).toBe(image.at(-1)!);
 });
 
+test("a kernel that says it needs less than its file holds has room for all of it", () => {
+  const { load } = machine();
+
+  const { kernelRange } = load(bzImage(xz, { initSize: 1 }));
+
+  expect(kernelRange).toEqual({ start: 16 * MiB, end: 16 * MiB + 4096 + 16 });
+});
+
 test("without room where it prefers, a relocatable kernel goes to the next aligned place", () => {
   const { load } = machine([
     { start: 0, length: 20 * MiB },

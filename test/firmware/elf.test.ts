@@ -152,6 +152,10 @@ const refused: readonly (readonly [string, ElfParts])[] = [
     "its PVH note has 2 bytes",
     { entry: MiB, segments: [code], notes: note("Xen", 18, Uint8Array.of(0, 0)) },
   ],
+  [
+    "its notes have more than 1048576 bytes",
+    { entry: MiB, segments: [code], notes: new Uint8Array(MiB + 1) },
+  ],
   ["its entry point 0x80 lies in none", { entry: MiB, segments: [code], notes: pvhNote(0x80) }],
   [
     "one of its notes runs past",
