@@ -98,6 +98,7 @@ test("letters cluster with an action", () => {
   expect(read("-vV").action).toBe("version");
   expect(read("-vvh").action).toBe("help");
   expect(read("-vV").given.size).toBe(1);
+  expect(read("-hq").action).toBe("help"); // it ends the reading where it stands
 });
 
 test("a switch stands alone or has a value, but takes no argument", () => {

@@ -179,6 +179,12 @@ test.each<[string, number, RegExp]>([
   ["--kernel /k --cpus 4,max=2", 242, /^--cpus: boot=4 is above max=2; raise max$/],
   ["--kernel /k --serial tty --console tty", 242, /^--serial tty and --console tty: both want/],
   ["--kernel /k --serial tty", 242, /^--serial tty and --console tty: both want the terminal;/],
+  [
+    "--kernel /k --memory 4M,hugepages=on,file=/f",
+    242,
+    /^--memory: hugepages=on and file= exclude/,
+  ],
+  ["--kernel /k --api-token-file /t", 240, /^--api-token-file is for clients of --api-listen; add/],
   ["--kernel /k --port a/b,mode=null", 240, /^--port: name=a\/b is not a port's name, such as org/],
   ["--kernel /k --port a,mode=off", 240, /^--port: mode=off is not one of null, tty, file,/],
   ["--kernel /k --port a", 240, /^--port: mode= is missing; add it$/],

@@ -8,6 +8,7 @@ import {
   DiskConfig,
   FsConfig,
   NetConfig,
+  PlatformConfig,
   PmemConfig,
   SerialConfig,
   VsockConfig,
@@ -214,6 +215,9 @@ test("a list stands in brackets, one item also without", () => {
   expect(net("fd=3").fds).toEqual([3]);
   expect(() => net("fd=[3,x]")).toThrow(UsageError);
   expect(() => net("fd=[]")).toThrow(UsageError);
+  const strings = (text: string) => parseOptions(PlatformConfig, text, "--platform").oem_strings;
+  expect(strings("oem_strings=[a,b]")).toEqual(["a", "b"]);
+  expect(strings('oem_strings="[a,b]"')).toEqual(["[a,b]"]); // in quotes it is one item
 });
 
 test.each(["ip=10.0.0.1", "ip=255.255.255.255", "mac=52:54:00:12:34:5A", "mtu=1500"])(

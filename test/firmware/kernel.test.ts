@@ -85,6 +85,10 @@ test("a payload that is no ELF file, or not the one its header describes, is ref
   expect(() => load(at(14 * MiB, 100), direct)).toThrow("its payload does not fit its header");
   expect(() => load(at(16 * MiB, 2 ** 40), direct)).toThrow("its payload does not fit its header");
   expect(load(at(16 * MiB, 4 * MiB), direct).kernelRange.end).toBe(20 * MiB);
+  const small = machine([{ start: 0, length: 18 * MiB }]);
+  expect(() => small.load(at(16 * MiB, 4 * MiB), direct)).toThrow(
+    "it needs 4 MiB of guest RAM at 0x1000000, below 4 GiB; give the guest more memory",
+  );
 });
 
 test.each([

@@ -260,6 +260,13 @@ test("ids of a large package do not run into each other", () => {
   }
 });
 
+test("a package of more than 64 cores says 64, the most that leaf 4 can", () => {
+  const [eax] = reads(0, options("1:254:1:1"))(4, 1);
+
+  expect(eax >>> 26).toBe(63);
+  expect((eax >>> 14) & 0xfff).toBe(255); // all share the cache
+});
+
 test("ids beyond 8 bits stay whole where there is room", () => {
   const text = "3:1:1:80"; // 2 bits for a thread: the last package begins at 79 * 4
   const last = 239;
