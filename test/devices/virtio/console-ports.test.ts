@@ -111,6 +111,8 @@ test("input waits until the guest opens the port, and again after it has closed 
   for (let i = 0; i < 3; i++) rig.room(100, rig.queueOf(1));
   send(write, "early");
   rig.settle();
+  // what only a device may say, and what nobody does, opens nothing
+  for (const event of [1, 2, 4, 5, 7, 8, 0xffff]) rig.control(1, event, 1);
   expect([rig.arrived(rig.queueOf(1)), bytesToRead(read)]).toEqual([[], 5]);
 
   rig.control(1, PORT_OPEN, 1);
