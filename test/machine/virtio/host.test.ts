@@ -305,6 +305,16 @@ describe("held while its worker is parked", () => {
     expect(backend.take()).toEqual([started, "kicked 0", "kicked 2"]);
   });
 
+  test("a device is held once, and let go once", () => {
+    run();
+    host.release();
+    expect(backend.take()).toEqual([]);
+    for (let i = 0; i < 2; i++) host.hold();
+    expect([backend.take(), host.atRest]).toEqual([["stop"], true]);
+    for (let i = 0; i < 2; i++) host.release();
+    expect(backend.take()).toEqual([started, "kicked 0", "kicked 2"]);
+  });
+
   test("a broken device stays broken", () => {
     bringUp(0x4000_0000);
     host.settle();
