@@ -6,6 +6,8 @@
 
 /** The longest time as a rule, in ns. */
 const mostPollNs = 10_000;
+/** What it takes to be woken, in ns. */
+const wakeNs = 10_000;
 /** Sleeps in a row that were too long, after which nobody looks any more. */
 const patience = 4;
 
@@ -16,7 +18,7 @@ export class PollWindow {
   /** A sleep of at most `shortNs`, in which being woken takes its time, could as well have been a look. */
   constructor(
     readonly mostNs = mostPollNs,
-    readonly shortNs = 2 * mostNs,
+    readonly shortNs = mostNs + wakeNs,
   ) {}
 
   /** For how long to look; 0: once. */

@@ -21,8 +21,10 @@ test("who sleeps shortly looks first, and who sleeps for long, again and again, 
   expect(window.ns).toBe(10_000);
 
   const patient = new PollWindow(20_000);
-  patient.idled(39_000);
+  patient.idled(29_000);
   expect(patient.ns).toBe(20_000);
+  for (let i = 0; i < 4; i++) patient.idled(31_000);
+  expect(patient.ns).toBe(0);
 
   const strict = new PollWindow(undefined, 12_000);
   strict.idled(13_000);
