@@ -99,6 +99,9 @@ describe.each([
       expect(fs.readFile(`/${name}`, limit)?.length).toBe(files["boot/vmlinuz-1"]!.length);
     }
     expect(() => fs.readFile("/boot/loop", limit)).toThrow("too many links");
+    expect(fs.stat("/boot/loop")).toBeUndefined(); // who only asks is told that there is nothing
+    expect(fs.stat("/boot/long")).toEqual({ folder: false, size: 3_000_017 });
+    expect(fs.stat("/start")?.folder).toBe(true);
   });
 
   test("folders list their names, large ones too", () => {

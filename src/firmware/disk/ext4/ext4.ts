@@ -38,7 +38,7 @@ export class Ext4 implements FileSystem {
   }
 
   stat(path: string): { readonly folder: boolean; readonly size: number } | undefined {
-    const inode = this.#find(path);
+    const inode = this.#find(path, () => undefined);
     return inode && { folder: typeOf(inode) === Mode.directory, size: inode.size };
   }
 
@@ -48,8 +48,8 @@ export class Ext4 implements FileSystem {
     return [...this.#entries(inode).keys()];
   }
 
-  /** The inode at a path, links followed; undefined when there is none. */
-  #find(path: string): RawInode | undefined {
+  /** The inode at a path, links followed; undefined when there is none. `circles` are links that lead nowhere. */
+  #find(path: string, circles: () => undefined = () => tooManyLinks(path)): RawInode | undefined {
     let links = linksMax;
     const names = this.#folders.names(path);
     /** Inodes from the root to where we are: `..` goes back. */
@@ -69,7 +69,7 @@ export class Ext4 implements FileSystem {
         way.push(inode);
         continue;
       }
-      if (links-- === 0) throw new DiskError(`ext4: too many links on the way to ${path}`);
+      if (links-- === 0) return circles();
       const target = this.#target(inode);
       if (target.startsWith("/")) way.length = 1;
       names.unshift(...this.#folders.names(target));
@@ -108,6 +108,10 @@ export class Ext4 implements FileSystem {
       yield* entriesIn(content.subarray(at, at + this.#volume.blockBytes));
     }
   }
+}
+
+function tooManyLinks(path: string): never {
+  throw new DiskError(`ext4: too many links on the way to ${path}`);
 }
 
 const typeOf = (inode: RawInode): number => inode.fields.i_mode & Mode.mask;
