@@ -5,8 +5,8 @@
  * is no answer to being asked to park again.
  */
 
-/** What a thread is asked to do. */
-export const Ask = { park: 0, run: 1, leave: 2 } as const;
+/** What a thread is asked to do; to load is the first vCPU's alone, which parks when it has. */
+export const Ask = { park: 0, run: 1, leave: 2, load: 3 } as const;
 
 /** What a thread says it does. `gone` and `failed` are said outside KVM_RUN and epoll_wait, holding nothing. */
 export const ThreadState = { starting: 0, parked: 1, running: 2, gone: 3, failed: 4 } as const;
@@ -43,10 +43,10 @@ export class ThreadControl {
     Atomics.store(this.#words, askIndex, (number << valueBits) | what);
   }
 
-  /** The thread stops of its own accord, unless it has been asked something in the meantime. */
-  askSelfToPark(): void {
+  /** The thread is done with what it was asked and stops, unless it has been asked something in the meantime. */
+  askSelfToPark(done: number = Ask.run): void {
     const word = this.#heard << valueBits;
-    Atomics.compareExchange(this.#words, askIndex, word | Ask.run, word | Ask.park);
+    Atomics.compareExchange(this.#words, askIndex, word | done, word | Ask.park);
   }
 
   get state(): number {

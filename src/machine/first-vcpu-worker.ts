@@ -1,7 +1,9 @@
 /**
  * The entry of the first vCPU's thread, which loads what the machine boots before it is the vCPU. Its first message is
- * the order to load, its second says which machine; it never returns to the event loop then.
+ * the order to load, its second says which machine; it never returns to the event loop then. What is to be loaded after
+ * a reset comes by the port.
  */
+import type * as WorkerThreads from "node:worker_threads";
 import { ConfigError } from "../exit-codes.ts";
 import type { BootState } from "../firmware/boot-state.ts";
 import { prepareBoot } from "./boot.ts";
@@ -12,14 +14,21 @@ import { runVcpuThread, type VcpuOrder } from "./vcpu-thread.ts";
 
 declare const self: Worker;
 
-type Message = { readonly order: LoadOrder } | VcpuOrder;
+type Message =
+  | { readonly order: LoadOrder }
+  | (VcpuOrder & { readonly orders: WorkerThreads.MessagePort });
 
 /** Undefined when nothing was to be loaded here. */
 let loaded: BootState | "failed" | undefined;
 
 self.onmessage = ({ data }: MessageEvent<Message>) => {
-  if ("order" in data) load(data.order);
-  else runVcpuThread(data, point);
+  if ("order" in data) {
+    const answer = load(data.order);
+    if (answer) self.postMessage(answer);
+    return;
+  }
+  const { orders } = data;
+  runVcpuThread(data, { point, loadAnew: (vcpu) => loadAnew(vcpu, orders) });
 };
 
 /** Whether the vCPU can be entered. */
@@ -29,20 +38,30 @@ function point(vcpu: number): boolean {
   return true;
 }
 
-function load({ plan, ram, turn }: LoadOrder): void {
+function loadAnew(vcpu: number, orders: WorkerThreads.MessagePort): boolean {
+  const { receiveMessageOnPort } = require("node:worker_threads") as typeof WorkerThreads;
+  const answer = load(receiveMessageOnPort(orders)!.message as LoadOrder);
+  const canRun = point(vcpu);
+  self.postMessage(answer);
+  Bun.gc(true); // a kernel that was unpacked: this thread makes too little else for a collection to come soon
+  return canRun;
+}
+
+/** Undefined when it is too late to load. */
+function load({ plan, ram, discard, turn }: LoadOrder): LoadAnswer | undefined {
   loaded = "failed";
   const ours = new LoadTurn(turn);
-  if (!ours.take()) return;
-  let answer: LoadAnswer;
+  if (!ours.take()) return undefined;
   try {
-    loaded = prepareBoot({ ...plan, memory: new RamView(ram) });
-    answer = { notes: loaded.notes };
+    const memory = new RamView(ram);
+    if (discard) memory.discard();
+    loaded = prepareBoot({ ...plan, memory });
+    return { notes: loaded.notes };
   } catch (error) {
-    answer = failure(error);
+    return failure(error);
   } finally {
     ours.end();
   }
-  self.postMessage(answer);
 }
 
 function failure(error: unknown): LoadAnswer {

@@ -1,7 +1,5 @@
 /** Guest RAM, as the main thread owns it: mapped, and given back. */
 
-import { SystemError } from "../ffi/libc.ts";
-import { Madvise, madvise } from "../ffi/memory.ts";
 import { MemoryMap } from "./memory-map.ts";
 import type { RamBacking } from "./ram-backing.ts";
 import { RamView } from "./ram-view.ts";
@@ -28,18 +26,12 @@ export class GuestMemory extends RamView {
     super(regions);
   }
 
-  /**
-   * Gives the pages back: RAM reads zero again, as after power-on. Private anonymous memory only; where the kernel
-   * keeps its pages (huge ones before 5.18), the guest finds what it left, as in a machine that is reset.
-   */
-  discard(): void {
-    if (this.backing.kind !== "anonymous") return;
-    for (const region of this.regions) {
-      try {
-        madvise(region.hostAddress, region.length, Madvise.dontNeed);
-      } catch (error) {
-        if (!(error instanceof SystemError && error.code === "EINVAL")) throw error;
-      }
-    }
+  /** Its pages may be given back: what others map, and what a file holds, stays as the guest left it. */
+  get isPrivate(): boolean {
+    return this.backing.kind === "anonymous";
+  }
+
+  override discard(): void {
+    if (this.isPrivate) super.discard();
   }
 }

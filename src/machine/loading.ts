@@ -1,16 +1,18 @@
 /**
  * Loading is the first vCPU's: its thread puts tables and kernel into guest RAM, as firmware would, while main goes on
- * with the machine, and enters what it has loaded. Main is told how it went.
+ * with the machine or answers its clients, and enters what it has loaded. Main is told how it went.
  */
 
 import { ConfigError } from "../exit-codes.ts";
 import type { BootPlan } from "./boot-plan.ts";
 import type { RamRegion } from "./ram-view.ts";
 
-/** The first message to the first vCPU's thread. */
+/** The first message to the first vCPU's thread, and one for each reset. */
 export interface LoadOrder {
   readonly plan: Omit<BootPlan, "memory">;
   readonly ram: readonly RamRegion[];
+  /** RAM has been used, and is given back first. */
+  readonly discard: boolean;
   readonly turn: SharedArrayBuffer;
 }
 

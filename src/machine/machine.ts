@@ -9,8 +9,7 @@ import { locked } from "../bus/lock.ts";
 import { AcpiEvent } from "../devices/legacy/event-device.ts";
 import type { Watchdog } from "../devices/legacy/watchdog.ts";
 import type * as BoardModule from "./board.ts";
-import type * as BootModule from "./boot.ts";
-import { type BootPlan, type LastingPlan, planOf } from "./boot-plan.ts";
+import { type LastingPlan, planOf } from "./boot-plan.ts";
 import type { BootConfig } from "./config/vm.ts";
 import { Consoles, type PtyPath } from "./console/consoles.ts";
 import { lastLines } from "./console/last-lines.ts";
@@ -18,7 +17,7 @@ import type { ConsoleSpec } from "./console/spec.ts";
 import { withConsole } from "./disk-boot/cmdline.ts";
 import { type KernelFiles, openKernelFiles, tell } from "./disk-boot/kernel-files.ts";
 import { GuestMemory } from "./guest-memory.ts";
-import { LoadTurn } from "./loading.ts";
+import { type LoadOrder, LoadTurn } from "./loading.ts";
 import { lostEvents } from "./lost-events.ts";
 import { specOf } from "./machine-spec.ts";
 import { filesOf, type MemoryFile, withReason } from "./memory-files.ts";
@@ -173,11 +172,10 @@ export class Machine {
       await this.#threads.standStill(this.#state === "running", stopped);
       this.#state = "created";
       await this.#takeDevices();
-      this.#plan.memory.discard();
       this.#board.reset();
       this.#vm.reset();
       if (this.kernel.choice) this.kernel = openKernelFiles(this.config);
-      this.#load();
+      this.#loadedWith(await this.#threads.loadAnew(this.#order(new LoadTurn(), true)));
       this.#board.expectFirstEntry();
       this.#threads.runVcpus();
       this.#state = "running";
@@ -269,23 +267,17 @@ export class Machine {
 
   /** The first vCPU's thread loads while main goes on. */
   async #orderLoad(turn: LoadTurn): Promise<void> {
-    const { memory, ...plan } = this.#wholePlan();
-    const order = { plan, ram: memory.regions, turn: turn.buffer };
-    this.#loadedWith(await this.#threads.load(order));
+    this.#loadedWith(await this.#threads.load(this.#order(turn, false)));
   }
 
-  /** After a reset main loads itself: the threads stand still. */
-  #load(): void {
-    const { prepareBoot } = require("./boot.ts") as typeof BootModule;
-    const boot = prepareBoot(this.#wholePlan());
-    this.#vm.pointAt(boot);
-    this.#loadedWith(boot.notes);
-  }
-
-  #wholePlan(): BootPlan {
+  /** `used`: the guest has run. */
+  #order(turn: LoadTurn, used: boolean): LoadOrder {
     const { kernel, initramfs, cmdline, firmware = false, choice } = this.kernel;
     tell(this.kernel, this.config, this.listener);
-    return { ...this.#plan, kernel, initramfs, cmdline, firmware, image: choice?.disk };
+    const { memory, ...lasting } = this.#plan;
+    const plan = { ...lasting, kernel, initramfs, cmdline, firmware, image: choice?.disk };
+    const discard = used && memory.isPrivate;
+    return { plan, ram: memory.regions, discard, turn: turn.buffer };
   }
 
   #loadedWith(notes: readonly string[]): void {

@@ -31,6 +31,8 @@ export class MachineThreads {
   readonly #vcpus: Thread[];
   readonly #io: Thread[] = [];
   readonly #chores: Thread[] = [];
+  /** By it the first vCPU's thread, which has left its event loop, is told what to load. */
+  readonly #orders = new MessageChannel();
   #spec: MachineSpec | undefined;
   /** What I/O workers are to do, also those that have not started. */
   #ioAsked: number = Ask.run;
@@ -64,19 +66,39 @@ export class MachineThreads {
   /** The first vCPU's thread loads; resolves to lines for the log. Rejects with ConfigError. Before `assign`. */
   async load(order: LoadOrder): Promise<readonly string[]> {
     const { worker } = this.#vcpus[0]!;
-    const answer = Promise.withResolvers<LoadAnswer>();
-    worker.onmessage = ({ data }: MessageEvent<LoadAnswer>) => answer.resolve(data);
-    worker.addEventListener("error", ({ message }) => answer.reject(new Error(message)));
+    const answer = this.#answer(worker);
     worker.postMessage({ order });
-    return notesOf(await answer.promise);
+    return notesOf(await answer);
+  }
+
+  /** The same again, after a reset. The vCPUs must stand still, and do so afterwards. */
+  async loadAnew(order: LoadOrder): Promise<readonly string[]> {
+    const first = this.#vcpus[0]!;
+    const answer = this.#answer(first.worker);
+    this.#orders.port1.postMessage(order);
+    ask(first, Ask.load);
+    // it takes the time that it takes, and its answer is on the way when it has parked
+    const state = await first.control.reaches([ThreadState.parked], Number.POSITIVE_INFINITY);
+    if (state !== ThreadState.parked) throw new Error("vcpu0 has failed and did not load");
+    return notesOf(await answer);
+  }
+
+  #answer(worker: Worker): Promise<LoadAnswer> {
+    const { promise, resolve, reject } = Promise.withResolvers<LoadAnswer>();
+    worker.onmessage = ({ data }: MessageEvent<LoadAnswer>) => resolve(data);
+    worker.addEventListener("error", ({ message }) => reject(new Error(message)), { once: true });
+    promise.catch(() => {}); // whoever awaits it may have failed before
+    return promise;
   }
 
   /** Hands the machine to the vCPUs' threads, which build their boards and wait for the VM. */
   assign(spec: EarlySpec): void {
     const arrival = this.#arrival.buffer;
+    const { port2: orders } = this.#orders;
     for (const [index, { worker }] of this.#vcpus.entries()) {
       const order: VcpuOrder = { spec, index, arrival };
-      worker.postMessage(order);
+      if (index === 0) worker.postMessage({ ...order, orders }, [orders]);
+      else worker.postMessage(order);
     }
   }
 
@@ -180,6 +202,7 @@ export class MachineThreads {
     this.#arrival.abandon();
     const threads = [...this.#vcpus, ...this.#io, ...this.#chores];
     await Promise.all(threads.map(({ worker }) => worker.terminate()));
+    this.#orders.port1.close();
   }
 
   async #all(threads: readonly Thread[], states: readonly number[], what: string): Promise<void> {

@@ -24,15 +24,17 @@ export interface VcpuOrder {
   readonly arrival: SharedArrayBuffer;
 }
 
+/** What the first vCPU's thread loads; both point the vCPU at it, and are false when there is nothing to run. */
+export interface Loader {
+  point(vcpu: number): boolean;
+  loadAnew(vcpu: number): boolean;
+}
+
 /**
  * Runs vCPU `index` until it is asked to leave; the first one puts the devices into their power-on state before it says
- * anything. `point` points the vCPU at what it is to run, and is false when there is nothing. Errors end in the event
- * ring, never in an exception.
+ * anything. Errors end in the event ring, never in an exception.
  */
-export function runVcpuThread(
-  { spec: early, index, arrival }: VcpuOrder,
-  point: (vcpu: number) => boolean = () => true,
-): void {
+export function runVcpuThread({ spec: early, index, arrival }: VcpuOrder, loader?: Loader): void {
   const spec = new VmArrival(arrival).complete(early);
   const control = new ThreadControl(spec.control, index);
   const events = new EventRing(spec.events, index);
@@ -56,9 +58,12 @@ export function runVcpuThread(
       spec.syncRegs,
     );
     const meter = spec.meter && new ExitMeter(spec.meter.buffer, spec.meter.warmUp);
-    const canRun = point(vcpu);
+    let canRun = loader?.point(vcpu) ?? true;
     openKickInGuest(vcpu, formerMask);
-    while (park(control)) {
+    const loadAnew = () => {
+      canRun = loader!.loadAnew(vcpu);
+    };
+    while (park(control, loadAnew)) {
       if (!canRun) {
         control.askSelfToPark();
         continue;
@@ -77,11 +82,14 @@ export function runVcpuThread(
   }
 }
 
-/** Stands still until asked to run (true) or to leave (false). */
-function park(control: ThreadControl): boolean {
+/** Stands still until asked to run (true) or to leave (false), and loads when it is asked to. */
+function park(control: ThreadControl, loadAnew: () => void): boolean {
   for (;;) {
     const asked = control.asked;
-    if (asked !== Ask.park) return asked === Ask.run;
+    if (asked === Ask.load) {
+      loadAnew();
+      control.askSelfToPark(Ask.load);
+    } else if (asked !== Ask.park) return asked === Ask.run;
     control.say(ThreadState.parked);
     awaitKick();
   }

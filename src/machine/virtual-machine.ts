@@ -22,7 +22,6 @@ import {
   KVM_X2APIC_API_USE_32BIT_IDS,
 } from "../ffi/kvm-abi.ts";
 import { SystemError } from "../ffi/libc.ts";
-import type { BootState } from "../firmware/boot-state.ts";
 import type { BootConfig } from "./config/vm.ts";
 import { cpuidFor } from "./cpuid.ts";
 import type { GuestMemory } from "./guest-memory.ts";
@@ -31,7 +30,7 @@ import { Gsi, MemoryMap } from "./memory-map.ts";
 import type { Owned } from "./owned.ts";
 import type { RamRegion } from "./ram-view.ts";
 import { apicId, topologyOf } from "./topology.ts";
-import { applyBootState, initialiseProcessor, VcpuSnapshot } from "./vcpu-state.ts";
+import { initialiseProcessor, VcpuSnapshot } from "./vcpu-state.ts";
 import type { VmNumbers } from "./vm-arrival.ts";
 
 const msiToAll = 0xfeef_f000;
@@ -43,8 +42,6 @@ export interface VirtualMachine {
   addMemory(slot: number, regions: readonly RamRegion[]): void;
   /** Puts every vCPU back to its state at creation. All must stand still. */
   reset(): void;
-  /** Points the first vCPU, which stands at its reset vector, at what is booted. */
-  pointAt(boot: BootState): void;
   /** What the guest's clock shows; all vCPUs must stand still. Undefined where this KVM does not tell it. */
   readClock(): bigint | undefined;
   /** The guest's clock goes on from there, and its watchdogs are told that it stood still. */
@@ -123,7 +120,6 @@ export function createVirtualMachine(
     reset() {
       for (const snapshot of snapshots) snapshot.restore();
     },
-    pointAt: (boot) => applyBootState(vcpus[0]!, boot),
     readClock: () => readClock(fd),
     continueClock: (clock) => continueClock(fd, vcpus, clock),
     sendNmi: () => signalMsi(fd, msiToAll, deliverNmi),

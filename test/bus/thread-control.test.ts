@@ -73,6 +73,11 @@ test("a thread parks itself, but not over a request that it has not read yet", (
   main.ask(Ask.leave);
   worker.askSelfToPark();
   expect(worker.asked).toBe(Ask.leave);
+
+  main.ask(Ask.load);
+  expect(worker.asked).toBe(Ask.load);
+  worker.askSelfToPark(Ask.load);
+  expect(worker.asked).toBe(Ask.park); // and does not load once more when it is woken for nothing
 });
 
 test("a failure answers every request", async () => {

@@ -1,6 +1,6 @@
 /** While a kernel is unpacked, and when that fails, the API is there. */
 import { expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ApiClient } from "../../src/http/client.ts";
 import { bzImage } from "../firmware/images.ts";
@@ -49,6 +49,37 @@ test(
     expect(await chv.put("vm.create", machine(await buildGuest("pause")))).toBe(204);
     expect(await chv.put("vm.boot")).toBe(204);
     expect((await chv.info()).state).toBe("Running");
+  },
+  guestTimeoutMs,
+);
+
+test(
+  "the API answers while a reset unpacks a kernel, and by that kernel's end nothing runs",
+  async () => {
+    await using chv = await ApiProcess.start();
+    const [first, second] = [new ApiClient(chv.socket), new ApiClient(chv.socket)];
+    const slow = readFileSync(slowKernel(chv.folder));
+    const kernel = join(chv.folder, "kernel");
+    const good = readFileSync(await buildGuest("pause"));
+    writeFileSync(kernel, Buffer.concat([good, Buffer.alloc(slow.length - good.length)]));
+    await first.call("put", "vm.create", machine(kernel));
+    await first.call("put", "vm.boot");
+    writeFileSync(kernel, slow); // the same file, of the same length
+    const order: string[] = [];
+
+    const reboot = first.call("put", "vm.reboot").catch((error: Error) => {
+      order.push("vm.reboot");
+      return error.message;
+    });
+    await chv.tells("reset");
+    for (let i = 0; i < 3; i++) {
+      expect(await second.call("get", "vm.info")).toMatchObject({ state: "Running" });
+      order.push("vm.info");
+    }
+
+    expect(await reboot).toMatch(/--kernel .*kernel.*ELF/);
+    expect(order).toEqual(["vm.info", "vm.info", "vm.info", "vm.reboot"]);
+    expect(await second.call("get", "vm.info")).toMatchObject({ state: "Shutdown" });
   },
   guestTimeoutMs,
 );
