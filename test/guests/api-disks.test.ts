@@ -31,14 +31,17 @@ async function guest(transport: string, words: string, ...disks: string[]): Prom
 }
 
 describe.each([...transports])("a disk on %s", (transport) => {
-  test(
-    "grows under its guest, which is told once the room is there",
-    async () => {
+  test.each([
+    ["", 0],
+    [", and as large after a reboot", 1],
+  ])(
+    "grows under its guest, which is told once the room is there%s",
+    async (_, reboots) => {
       const [from, to] = [1000, 5000];
       const path = image(from);
       const args = await guest(
         transport,
-        `test=blk-resize from=${from} to=${to}`,
+        `test=blk-resize from=${from} to=${to} reboot=${reboots}`,
         `path=${path},image_type=raw,id=growing`,
       );
       await using chv = await ApiProcess.start(...args);
@@ -49,6 +52,7 @@ describe.each([...transports])("a disk on %s", (transport) => {
 
       const { stdout, exitCode } = await chv.ended();
       expect(verdicts(stdout)).toEqual(["ok blk-resize", "done"]);
+      expect(stdout.split("note in-use").length - 1).toBe(1);
       expect([exitCode, statSync(path).size]).toEqual([0, to * sectorBytes]);
     },
     guestTimeoutMs,

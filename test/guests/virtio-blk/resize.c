@@ -1,7 +1,15 @@
-/* The disk grows from `from=N` to `to=M` sectors while it is in use: its driver is told once the size is there. */
+/*
+ * The disk grows from `from=N` to `to=M` sectors while it is in use: its driver is told once the size is there. With
+ * `reboot=1` the machine starts over then, and finds the disk as large.
+ */
 #include "../lib/boot.h"
 #include "../lib/interrupts.h"
+#include "../lib/power.h"
+#include "../suite/cmos.h"
 #include "disk.h"
+
+#define GROWN 0x52
+#define MAGIC 0xa5
 
 static u64 capacity(void)
 {
@@ -21,9 +29,16 @@ static void use(u64 sectors)
 
 TEST(resize, "blk-resize")
 {
+	int grown = cmos_read(GROWN) == MAGIC;
+	cmos_write(GROWN, 0);
 	virtio_find(&disk, VIRTIO_BLOCK, 0);
 	if (!disk_start_by(disk.vectors ? BY_MSIX : BY_PIN, VIRTIO_ANY, 1, 16))
 		return;
+	if (grown) {
+		use(argument_number("to", 0));
+		disk_stop();
+		return;
+	}
 	interrupts_on();
 	use(argument_number("from", 0));
 	u32 generation = disk.transport->generation(&disk);
@@ -34,4 +49,8 @@ TEST(resize, "blk-resize")
 	interrupts_off();
 	disk_stop();
 	expect("after a reset", capacity(), argument_number("to", 0));
+	if (!argument_number("reboot", 0) || failing())
+		return;
+	cmos_write(GROWN, MAGIC);
+	reset_acpi();
 }
