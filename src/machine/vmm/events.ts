@@ -1,6 +1,7 @@
 /**
  * What happened in this process, in order: the API's `events`, `--event-monitor` and everybody who waits for something
- * read it here. The last `historyMax` events are kept, so that who comes late misses nothing of an ordinary run.
+ * read it here. `historyMax` events are kept, so that who comes late misses nothing of an ordinary run; beyond that the
+ * oldest of those go that a guest can make in any number, before what a wait may be for.
  */
 
 /** One event. Times: monotonic since the start of the process, and wall clock in ms since 1970. */
@@ -18,6 +19,11 @@ export interface VmmEvent {
 export type EventReader = (event: VmmEvent) => void;
 
 export const historyMax = 4096;
+
+/** The VMM's, the machine's and the guest's own; any other source is a device. */
+const sources = ["vmm", "vm", "guest"];
+const isChatter = ({ source, event }: VmmEvent): boolean =>
+  event === "debug-code" || event === "output-lost" || !sources.includes(source);
 
 export class EventLog {
   readonly #history: VmmEvent[] = [];
@@ -42,8 +48,13 @@ export class EventLog {
       properties: (properties as VmmEvent["properties"]) ?? null,
     };
     this.#history.push(told);
-    if (this.#history.length > historyMax) this.#history.shift();
+    if (this.#history.length > historyMax) this.#forget();
     for (const reader of [...this.#readers]) reader(told);
+  }
+
+  #forget(): void {
+    const index = this.#history.findIndex(isChatter);
+    this.#history.splice(Math.max(index, 0), 1);
   }
 
   /** Calls `reader` for each event that is kept and then for each that comes, until the returned function is called. */

@@ -1,6 +1,7 @@
 /** The log of events: order, history and readers that come and go. */
 import { expect, test } from "bun:test";
 import { EventLog, historyMax, type VmmEvent } from "../../../src/machine/vmm/events.ts";
+import { waitFor } from "../../../src/machine/vmm/wait.ts";
 
 const names = (events: readonly VmmEvent[]) => events.map(({ event }) => event);
 
@@ -50,4 +51,25 @@ test("the history has an end, and the numbers show what is gone", () => {
 
   expect(log.history).toHaveLength(historyMax);
   expect(log.history[0]!.sequence).toBe(11);
+});
+
+test("a guest that floods it does not push out what somebody may wait for", async () => {
+  const log = new EventLog(0, 0);
+  for (const [source, event] of [
+    ["vm", "booting"],
+    ["guest", "debug-code"],
+    ["guest", "userspace"],
+  ] as const) {
+    log.tell(source, event, 0);
+  }
+  for (let i = 0; i < historyMax; i++) {
+    log.tell(i % 2 ? "guest" : "_disk0", i % 2 ? "debug-code" : "error", i);
+  }
+
+  expect(log.history).toHaveLength(historyMax);
+  expect(names(log.history).slice(0, 2)).toEqual(["booting", "userspace"]);
+  const { signal } = new AbortController();
+  expect(await waitFor(log, "userspace", 0, signal)).toMatchObject({ sequence: 3 });
+  for (let i = 0; i < historyMax; i++) log.tell("vm", "reset", i);
+  expect(new Set(names(log.history))).toEqual(new Set(["reset"]));
 });
