@@ -102,6 +102,33 @@ describe.each([
     expect(device.content(0, 2 * sector)).toEqual(header("", 0, 2 * sector).fill(0, 0, sector));
   });
 
+  test("one block is copied, and no more: the rest comes from the guest's own pages", () => {
+    const pieces: number[][] = [];
+    using device = disk({
+      openImage: (spec, transfers, client, ring, chores) => {
+        const raw = new RawImage(spec.fd, transfers, client, ring ?? chores());
+        const image: DiskImage = Object.create(raw);
+        image.write = (slot, durable) => {
+          const count = transfers.count(slot);
+          pieces.push(Array.from({ length: count }, (_, i) => transfers.lengthOf(slot, i)));
+          raw.write(slot, durable);
+        };
+        return image;
+      },
+    });
+    const bytes = header("MBR", 0, 32 * sector);
+
+    expect(device.request(OUT, 0, bytes, 0).status).toBe(OK);
+    const cut = { cutReadable: [16, 300, 1000] };
+    expect(device.request(OUT, 0, bytes, 0, cut).status).toBe(OK);
+
+    expect(pieces).toEqual([
+      [sector, 31 * sector],
+      [sector, 1300 - sector, 32 * sector - 1300],
+    ]);
+    expect(device.content(0, bytes.length)).toEqual(bytes);
+  });
+
   test("what was looked at is what is written, whatever the guest does meanwhile", () => {
     /** Writes begin only when the image is let go. */
     let letGo = () => {};
