@@ -32,7 +32,7 @@ const [freeCount, waiting] = [0, 1];
 const turnRequests = 256;
 const turnBytes = 2 ** 24;
 /** The same where a process serves that device alone: a queue that has its buffers in the cache goes on for longer. */
-const longTurnBytes = 2 ** 26;
+const longTurnBytes = 2 ** 27;
 /**
  * The image begins with them in batches, and the driver hears of what has ended, while further ones are looked at: the
  * host's disk, this thread and the driver are at work at the same time, and buffers come again while they are in a
