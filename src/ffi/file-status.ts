@@ -63,8 +63,9 @@ export const linkStatusAt = (path: string): FileStatus | undefined =>
   stat(currentFolder, path, AT_SYMLINK_NOFOLLOW);
 
 function stat(folder: number, path: string, flags: number): FileStatus | undefined {
-  const name = new Block(cString(path).length);
-  name.bytes.set(cString(path));
+  const text = cString(path);
+  const name = new Block(text.length);
+  name.bytes.set(text);
   const { address, fields } = allocate(Stat);
   const call = () => libc.syscall(SYS_newfstatat, folder, name.address, address, flags, 0, 0);
   while (Number(call()) < 0) if (errno() !== Errno.EINTR) return undefined;

@@ -6,8 +6,7 @@ import { expect } from "bun:test";
 import fc from "fast-check";
 import { GuestFault } from "../../../src/devices/virtio/guest-fault.ts";
 import { Balloon, high, MiB, page, persistent } from "./balloon-rig.ts";
-import type { RawDescriptor } from "./driver.ts";
-import { model, ramOf, type Segment } from "./random-rings.ts";
+import { model, ramOf, type Segment, wild } from "./random-rings.ts";
 
 const queueSize = 8;
 const [dataAt, tableAt] = [0x2_0000, 0x1_8000];
@@ -45,12 +44,6 @@ const buffer = fc.record({
     { weight: 1, arbitrary: fc.integer({ min: 0, max: 4 * page }) },
   ),
   write: fc.boolean(),
-});
-const wild = fc.record<RawDescriptor>({
-  address: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
-  length: fc.integer({ min: 0, max: 0xffff_ffff }),
-  flags: fc.integer({ min: 0, max: 0xffff }),
-  next: fc.integer({ min: 0, max: 0xffff }),
 });
 const chain = fc.record({
   queue: fc.nat(4),

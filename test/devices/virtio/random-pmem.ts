@@ -9,9 +9,9 @@ import { PmemBackend, type SyncRing } from "../../../src/devices/virtio/pmem.ts"
 import { Virtqueue } from "../../../src/devices/virtio/queue.ts";
 import { createEventfd } from "../../../src/ffi/eventfd.ts";
 import { close } from "../../../src/ffi/file.ts";
-import { Driver, type RawDescriptor } from "./driver.ts";
+import { Driver } from "./driver.ts";
 import { FakeRam } from "./fake-ram.ts";
-import { model, ramOf } from "./random-rings.ts";
+import { model, ramOf, wild } from "./random-rings.ts";
 import { TestWorker } from "./worker.ts";
 
 const queueSize = 8;
@@ -24,12 +24,6 @@ const buffer = fc.record({
   address: fc.nat(9).map((n) => buffersAt + n * 0x100),
   length: fc.oneof(fc.constant(4), fc.nat(6)),
   write: fc.boolean(),
-});
-const wild = fc.record<RawDescriptor>({
-  address: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
-  length: fc.integer({ min: 0, max: 0xffff_ffff }),
-  flags: fc.integer({ min: 0, max: 0xffff }),
-  next: fc.integer({ min: 0, max: 0xffff }),
 });
 const request = fc.record({
   buffers: fc.array(buffer, { minLength: 1, maxLength: tableEntries }),

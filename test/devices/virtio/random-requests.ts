@@ -6,8 +6,7 @@ import { expect } from "bun:test";
 import fc from "fast-check";
 import { GuestFault } from "../../../src/devices/virtio/guest-fault.ts";
 import { Disk } from "./disk.ts";
-import type { RawDescriptor } from "./driver.ts";
-import { model, ramOf, type Segment } from "./random-rings.ts";
+import { model, ramOf, type Segment, wild } from "./random-rings.ts";
 
 const queueSize = 8;
 const sectors = 40;
@@ -30,12 +29,6 @@ const buffer = (write: boolean) =>
     length: lengths,
     write: fc.constant(write),
   });
-const wild = fc.record<RawDescriptor>({
-  address: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
-  length: fc.integer({ min: 0, max: 0xffff_ffff }),
-  flags: fc.integer({ min: 0, max: 0xffff }),
-  next: fc.integer({ min: 0, max: 0xffff }),
-});
 const sector = fc.oneof(
   { weight: 8, arbitrary: fc.bigInt({ min: 0n, max: BigInt(sectors) }) },
   { weight: 1, arbitrary: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }) },

@@ -75,6 +75,14 @@ const length = fc.oneof(
   { weight: 6, arbitrary: fc.integer({ min: 0, max: 600 }) },
   { weight: 1, arbitrary: fc.integer({ min: 0, max: 0xffff_ffff }) },
 );
+/** A descriptor of any content. */
+export const wild = fc.record<RawDescriptor>({
+  address: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+  length: fc.integer({ min: 0, max: 0xffff_ffff }),
+  flags: fc.integer({ min: 0, max: 0xffff }),
+  next: fc.integer({ min: 0, max: 0xffff }),
+});
+
 const buffer = fc.record<RawDescriptor>({
   address,
   length,

@@ -120,20 +120,6 @@ void net_send(const void *at, u32 length)
 	expect("it is gone", virtqueue_exchange(&net_queues[TRANSMIT], out, 2, 0, 0), 0);
 }
 
-static void exchange(u8 *one, u8 *other, u32 length)
-{
-	for (u32 i = 0; i < length; i++) {
-		u8 byte = one[i];
-		one[i] = other[i];
-		other[i] = byte;
-	}
-}
-
-static int is(const u8 *at, u32 value)
-{
-	return (u32)(at[0] << 8 | at[1]) == value;
-}
-
 #define END "end"
 
 u32 station(void)

@@ -29,6 +29,22 @@ extern struct virtio net;
 extern struct virtqueue net_queues[NET_QUEUES];
 extern const u8 own_mac[6];
 
+/* Swaps two fields of a frame. */
+static inline void exchange(u8 *one, u8 *other, u32 length)
+{
+	for (u32 i = 0; i < length; i++) {
+		u8 byte = one[i];
+		one[i] = other[i];
+		other[i] = byte;
+	}
+}
+
+/* Whether 16 bits of a frame, in its order, are that value. */
+static inline int is(const u8 *at, u32 value)
+{
+	return (u32)(at[0] << 8 | at[1]) == value;
+}
+
 /* With receive buffers of `room` bytes; whether it started. */
 int net_start(enum virtio_interrupts by, u64 wanted, u32 room);
 void net_stop(void);

@@ -62,20 +62,6 @@ static void send(u32 pair, u8 *at, u32 length)
 	expect("it is gone", virtqueue_exchange(&queues[2 * pair + 1], out, 2, 0, 0), 0);
 }
 
-static void exchange(u8 *one, u8 *other, u32 length)
-{
-	for (u32 i = 0; i < length; i++) {
-		u8 byte = one[i];
-		one[i] = other[i];
-		other[i] = byte;
-	}
-}
-
-static int is(const u8 *at, u32 value)
-{
-	return (u32)(at[0] << 8 | at[1]) == value;
-}
-
 /*
  * Answers a frame; whether it was the last. A datagram that begins with "B" goes back by the second of `pairs`, others
  * by the first: the kernel then steers the rest of its flow to that pair.
