@@ -1,19 +1,15 @@
 /**
  * `./dev test`: runs the tiers one after another with Bun's test runner and sums up what its JUnit
- * reports say. The last line is "N passed, N failed, N skipped"; the status is 1 if anything failed
- * or if no test ran.
+ * reports say. A file or two with failures have a second run, by themselves; what passed there is
+ * named all the same, as unsteady. The last lines name what failed, and then come "N passed,
+ * N failed, N skipped"; the status is 1 if anything failed or if no test ran.
  */
 
 import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { cache, root } from "./paths.ts";
+import { type Counts, countsOf, type Failure, failuresOf, filesOf } from "./report.ts";
 import { ensureLab } from "./run.ts";
-
-interface Counts {
-  readonly passed: number;
-  readonly failed: number;
-  readonly skipped: number;
-}
 
 /** Tiers and their folders, the deciding ones first: test/guests/large/ is large. The rest is unit. */
 const folders = [
@@ -27,8 +23,8 @@ type Tier = "unit" | (typeof folders)[number][0];
 
 /** Per test, in milliseconds; emulated guests take tens of seconds on a busy machine. */
 const timeouts: Record<Tier, number> = {
-  unit: 10_000,
-  guest: 60_000,
+  unit: 60_000,
+  guest: 120_000,
   linux: 240_000,
   fuzz: 600_000,
   large: 1_200_000,
@@ -39,16 +35,6 @@ const timeouts: Record<Tier, number> = {
 export function tierOf(file: string): Tier {
   const parents = file.split("/").slice(0, -1);
   return folders.find(([, folder]) => parents.includes(folder))?.[0] ?? "unit";
-}
-
-/** The sums of a JUnit report's root element; undefined if it has none. */
-export function countsOf(report: string): Counts | undefined {
-  const element = /<testsuites\b[^>]*>/.exec(report)?.[0];
-  if (!element) return undefined;
-  const value = (name: string) => Number(new RegExp(` ${name}="(\\d+)"`).exec(element)?.[1] ?? 0);
-  const failed = value("failures") + value("errors");
-  const skipped = value("skipped");
-  return { passed: value("tests") - failed - skipped, failed, skipped };
 }
 
 /** Runners at once: what shares one lab, or wants the machine for itself, has one. */
@@ -79,12 +65,17 @@ export function sharesOf<T>(
 /** A file's length says little of how long it takes: who has done with one share takes the next. */
 const sharesEach = 3;
 
+interface Outcome {
+  readonly counts: Counts;
+  readonly failures: readonly Failure[];
+}
+
 /** One tier: several runners, of which the first is heard at once and the others when they have ended. */
-async function runTier(tier: Tier, files: readonly string[]): Promise<Counts> {
+async function runTier(tier: Tier, files: readonly string[]): Promise<Outcome> {
   const length = (file: string) => statSync(`${root}/${file}`).size;
   const most = Math.min(4, runners[tier]);
   const shares = sharesOf(files, length, most === 1 ? 1 : most * sharesEach);
-  const all: Counts[] = [];
+  const all: Outcome[] = [];
   let next = 0;
   const work = async () => {
     for (let share = next++; share < shares.length; share = next++) {
@@ -92,12 +83,15 @@ async function runTier(tier: Tier, files: readonly string[]): Promise<Counts> {
     }
   };
   await Promise.all(Array.from({ length: most }, work));
-  const sum = (key: keyof Counts) => all.reduce((total, counts) => total + counts[key], 0);
-  return { passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") };
+  const sum = (key: keyof Counts) => all.reduce((total, { counts }) => total + counts[key], 0);
+  return {
+    counts: { passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") },
+    failures: all.flatMap(({ failures }) => failures),
+  };
 }
 
-/** One runner. One that fails without a failed test (a file that does not load) counts as one. */
-async function runShare(tier: Tier, files: readonly string[], share: number): Promise<Counts> {
+/** One runner. A file that is not in its report, as one that does not load, counts as a failed test. */
+async function runShare(tier: Tier, files: readonly string[], share: number): Promise<Outcome> {
   const report = `${cache}/test/${tier}.${process.pid}.${share}.xml`;
   const command = [process.execPath, "test", "--timeout", String(timeouts[tier])];
   command.push("--reporter=junit", `--reporter-outfile=${report}`);
@@ -111,16 +105,54 @@ async function runShare(tier: Tier, files: readonly string[], share: number): Pr
   const status = await child.exited;
   running.delete(child);
   for (const text of await Promise.all(said)) process.stderr.write(text);
-  let counts: Counts | undefined;
+  let text = "";
   try {
-    counts = countsOf(readFileSync(report, "utf8"));
+    text = readFileSync(report, "utf8");
     rmSync(report);
   } catch {
     console.error(`test: ${tier}: the runner left no report (status ${status})`);
   }
-  counts ??= { passed: 0, failed: 0, skipped: 0 };
-  return status !== 0 && counts.failed === 0 ? { ...counts, failed: 1 } : counts;
+  const counts = countsOf(text) ?? { passed: 0, failed: 0, skipped: 0 };
+  const seen = filesOf(text);
+  const unseen = files
+    .filter((file) => !seen.has(file))
+    .map((file) => ({ file, name: "(all of it)", message: "did not come to its end" }));
+  const failed = counts.failed + unseen.length;
+  return {
+    counts: { ...counts, failed: status !== 0 ? Math.max(1, failed) : failed },
+    failures: [...failuresOf(text), ...unseen],
+  };
 }
+
+/** So many files with failures in a tier, where every failure is told of, are tried once more. */
+const mostAgain = 2;
+
+/**
+ * Tries a tier's failed files again, each by itself. A failure that does not come again is counted
+ * as passed; what is left of the outcome is what failed twice. Fuzzing draws other cases each time.
+ */
+async function secondRun(tier: Tier, first: Outcome): Promise<Outcome> {
+  const files = [...new Set(first.failures.map(({ file }) => file))];
+  if (tier === "fuzz" || first.counts.failed !== first.failures.length) return first;
+  if (files.length > mostAgain) return first;
+  let { counts, failures } = first;
+  for (const file of files) {
+    console.error(`test: ${tier}: once more: ${file}`);
+    const again = await runShare(tier, [file], 0);
+    if (again.counts.failed > 0) continue;
+    const steady = failures.filter((failure) => failure.file !== file);
+    const passed = failures.length - steady.length;
+    counts = { ...counts, passed: counts.passed + passed, failed: counts.failed - passed };
+    failures = steady;
+  }
+  return { counts, failures };
+}
+
+const said = ({ passed, failed, skipped }: Counts) =>
+  `${passed} passed, ${failed} failed, ${skipped} skipped`;
+
+const tell = (what: string, { file, name, message }: Failure) =>
+  console.error(`test: ${what}: ${file}: ${name}: ${message}`);
 
 /** Whether a unit test draws its cases: then `fuzz` draws others. */
 const draws = (file: string): boolean =>
@@ -135,6 +167,7 @@ async function main(tiers: readonly Tier[]): Promise<number> {
   mkdirSync(`${cache}/test`, { recursive: true });
   const files = [...new Bun.Glob("test/**/*.test.ts").scanSync(root)].sort();
   const total = { passed: 0, failed: 0, skipped: 0 };
+  const [unsteady, failed]: [Failure[], Failure[]] = [[], []];
   for (const tier of tiers) {
     const own = files.filter((file) => tierOf(file) === tier || (tier === "fuzz" && draws(file)));
     const startedMs = Date.now();
@@ -143,17 +176,19 @@ async function main(tiers: readonly Tier[]): Promise<number> {
       continue;
     }
     if (tier === "linux" || tier === "large" || tier === "images") ensureLab();
-    const counts = await runTier(tier, own);
+    const first = await runTier(tier, own);
+    const { counts, failures } = await secondRun(tier, first);
     const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
-    const { passed, failed, skipped } = counts;
-    console.error(
-      `test: ${tier}: ${passed} passed, ${failed} failed, ${skipped} skipped, ${seconds} s`,
-    );
-    total.passed += passed;
-    total.failed += failed;
-    total.skipped += skipped;
+    console.error(`test: ${tier}: ${said(counts)}, ${seconds} s`);
+    unsteady.push(...first.failures.filter((failure) => !failures.includes(failure)));
+    failed.push(...failures);
+    total.passed += counts.passed;
+    total.failed += counts.failed;
+    total.skipped += counts.skipped;
   }
-  console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+  for (const failure of unsteady) tell("unsteady, passed when it was run again", failure);
+  for (const failure of failed) tell("failed", failure);
+  console.log(said(total));
   return total.failed === 0 && total.passed > 0 ? 0 : 1;
 }
 
