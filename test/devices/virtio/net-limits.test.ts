@@ -64,8 +64,10 @@ test("what had to wait goes when its time has come, in order", () => {
   rig.backend.kicked(1);
 
   const [sent, received]: Uint8Array[][] = [[], []];
+  const fuse = start + 120e9;
   while (sent!.length < count || received!.length < count) {
-    expect(rig.worker.pump(1000)).toBeGreaterThan(0);
+    expect(monotonicNs()).toBeLessThan(fuse);
+    rig.worker.pump(1000);
     sent!.push(...rig.arrived());
     received!.push(...rig.received().map(({ frame }) => frame));
   }
