@@ -1,7 +1,9 @@
 /** A front end that does not keep to the protocol: it costs it the connection, and nobody anything else. */
 import { afterEach, expect, test } from "bun:test";
-import { closeSync, openSync, readdirSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
 import { Message, number, numbers, Rig, SharedRam, state, table } from "./front-end.ts";
+import { connectionsTo, copiesOf } from "./held.ts";
 import { Holding, model, TestQueue, VERSION_1 } from "./queues.ts";
 
 const MiB = 2 ** 20;
@@ -14,7 +16,8 @@ const keep = <T extends Disposable>(one: T): T => {
   return one;
 };
 const open = () => keep(new Rig(model, (host) => keep(new Holding(host))));
-const openFds = () => readdirSync("/proc/self/fd").length;
+/** A file that nobody else has open. */
+const ownFile = ({ folder }: Rig) => openSync(join(folder, "file"), "w");
 const nothing = new Uint8Array();
 
 test.each<[string, number, Uint8Array, object]>([
@@ -58,12 +61,11 @@ test("descriptors that nobody asked for are closed", () => {
   const rig = open();
   const front = rig.connect().begin(VERSION_1);
   front.tell(Message.SET_OWNER);
-  const file = openSync("/dev/null", "r");
-  const before = openFds();
+  const file = ownFile(rig);
 
   for (let i = 0; i < 50; i++) front.tell(Message.SET_OWNER, undefined, [file, file, file]);
 
-  expect(openFds()).toBe(before);
+  expect(copiesOf(file)).toEqual([1]);
   closeSync(file);
 });
 
@@ -71,19 +73,19 @@ test("more descriptors than any message has end the connection, and none is left
   const rig = open();
   const front = rig.connect().begin(VERSION_1);
   front.tell(Message.SET_OWNER);
-  const before = openFds();
-
-  const fds = new Array<number>(200).fill(0);
+  const file = ownFile(rig);
+  const fds = new Array<number>(200).fill(file);
+  expect(connectionsTo(rig.path)).toBe(1);
 
   expect(front.endsAfter(Message.SET_OWNER, undefined, { fds })).toBe(true);
-  front.close();
-  expect(openFds()).toBe(before - 2); // the two ends of the connection
+
+  expect([copiesOf(file), connectionsTo(rig.path)]).toEqual([[1], 0]);
+  closeSync(file);
 });
 
 test("a session gives back all that it was given", () => {
   const rig = open();
   const ram = keep(new SharedRam(MiB, 0, 0x1000_0000));
-  const before = openFds();
   const maps = () => Bun.file("/proc/self/maps").text();
   const rounds = 3;
   for (let i = 0; i < rounds; i++) {
@@ -97,13 +99,15 @@ test("a session gives back all that it was given", () => {
     );
     front.tell(Message.SET_INFLIGHT_FD, new Uint8Array(area.payload.buffer), area.fds);
     front.tell(Message.SET_BACKEND_REQ_FD, undefined, [ram.fd]);
-    closeSync(area.fds[0]!);
+    const given = [ram.fd, area.fds[0]!, queue.kick, queue.call, queue.error];
+    expect(copiesOf(...given).every((count) => count > 1)).toBe(true);
     front.close();
-    rig.until(() => (openFds() <= before + 3 ? true : undefined)); // the test's own eventfds
-  }
-  rig.turn();
+    rig.until(() => (connectionsTo(rig.path) === 0 ? true : undefined));
 
-  expect(openFds()).toBe(before);
+    expect(copiesOf(...given)).toEqual([1, 1, 1, 1, 1]);
+    closeSync(area.fds[0]!);
+  }
+
   return maps().then((text) => {
     expect(text.split("\n").filter((line) => line.includes("memfd:test-ram")).length).toBe(1);
     expect(text).not.toContain("memfd:inflight");

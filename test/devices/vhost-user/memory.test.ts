@@ -1,9 +1,10 @@
 /** The front end's memory: what its table may say, and that it changes under a running device. */
 import { afterEach, describe, expect, test } from "bun:test";
-import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { signalEventfd } from "../../../src/ffi/eventfd.ts";
 import { DiskRig, diskFeatures, offerRequest, statusOf } from "./disk.ts";
 import { type FrontEnd, Message, numbers, Rig, SharedRam, state, table } from "./front-end.ts";
+import { copiesOf } from "./held.ts";
 import { Holding, model, TestQueue, VERSION_1 } from "./queues.ts";
 
 const KiB = 1024;
@@ -17,7 +18,6 @@ const keep = <T extends Disposable>(one: T): T => {
   cleanups.push(one);
   return one;
 };
-const openFds = () => readdirSync("/proc/self/fd").length;
 const pattern = (length: number) => Uint8Array.from({ length }, (_, i) => (i * 7 + 3) & 0xff);
 
 /** Ranges of the address space, so long or with a page or two behind it, that were taken and given no memory. */
@@ -77,15 +77,14 @@ describe("a table", () => {
     const ram = keep(new SharedRam(size, 0, user));
     const odd = keep(new SharedRam(37 * 4096, MiB, 2 * user)); // a length that nothing else has
     const readOnly = openSync(`/proc/self/fd/${odd.fd}`, "r");
-    front.tell(Message.SET_OWNER); // it is connected
-    const before = openFds();
+    const reserved = reservations(37 * 4096);
     const both = table(ram.row, odd.row);
 
     expect(front.tell(Message.SET_MEM_TABLE, both, [ram.fd, readOnly])).not.toBe(0);
     expect(front.tell(Message.ADD_MEM_REG, numbers(0, ...odd.row), [readOnly])).not.toBe(0);
 
-    expect(openFds()).toBe(before);
-    expect(reservations(37 * 4096)).toBe(0);
+    expect(copiesOf(ram.fd, odd.fd)).toEqual([1, 2]); // the test's own
+    expect(reservations(37 * 4096)).toBe(reserved);
     const mapped = readFileSync("/proc/self/maps", "latin1").match(/memfd:test-ram/g)!.length;
     expect(mapped).toBe(2); // the test's own
     expect(front.tell(Message.SET_MEM_TABLE, both, [ram.fd, odd.fd])).toBe(0);
@@ -162,15 +161,14 @@ describe("single regions", () => {
     const front = frontEnd();
     const ram = keep(new SharedRam(3 * 4096, 0, user));
     const row = (i: number) => single([i * MiB, 4096, user + i * MiB, i * 4096]);
-    front.tell(Message.SET_OWNER); // it is connected
-    const before = openFds();
     const counts = [0, 1, 2].map((i) => {
       front.tell(Message.ADD_MEM_REG, row(i), [ram.fd]);
-      return openFds() - before;
+      return copiesOf(ram.fd);
     });
     front.tell(Message.REM_MEM_REG, row(1));
 
-    expect([...counts, openFds() - before]).toEqual([1, 2, 3, 2]);
+    // and the test's own
+    expect([...counts, copiesOf(ram.fd)]).toEqual([[2], [3], [4], [3]]);
   });
 
   test("one without a descriptor ends the connection", () => {
