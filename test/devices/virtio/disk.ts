@@ -1,5 +1,14 @@
 /** A block device of a test: the backend under test, an image file, and a driver's half for each queue. */
-import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { BackendHost } from "../../../src/devices/virtio/backend.ts";
@@ -17,7 +26,8 @@ export const allFeatures = (1n << 9n) | (1n << 11n) | (1n << 12n) | (1n << 13n) 
 const writebackAt = 32;
 const dataAt = 0x2_0000;
 const tableAt = 0x1_8000;
-const waitMs = 10_000;
+/** A fuse, for a host that is busy. */
+const waitMs = 120_000;
 
 export interface DiskOptions extends Partial<BlockSpec> {
   readonly features?: bigint;
@@ -199,7 +209,7 @@ export class Disk implements BackendHost {
 
   /** Bytes of the image that occupy room on the host. */
   get allocated(): number {
-    return fstatSync(this.fd).blocks * 512;
+    return allocatedBytes(this.spec.fd);
   }
 
   watch(fd: number, events: number, ready: (events: number) => void): void {
@@ -229,6 +239,16 @@ export class Disk implements BackendHost {
     rmSync(this.#folder, { recursive: true });
   }
 }
+
+/**
+ * Bytes of a file that occupy room, in steps of 32 KiB: beside its content a file system counts the blocks in which it
+ * notes where that is, one or two for a small file. It may look for room as late as it can: so it is told to.
+ */
+export function allocatedBytes(fd: number): number {
+  fsyncSync(fd);
+  return Math.floor((fstatSync(fd).blocks * 512) / roomStep) * roomStep;
+}
+const roomStep = 2 ** 15;
 
 function cut(
   address: number,
