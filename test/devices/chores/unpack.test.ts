@@ -30,13 +30,14 @@ describe.each([
   });
 
   test("never makes more than the target: a bomb is a failure", () => {
-    const bomb = new Uint8Array(pack(new Uint8Array(2 ** 24)));
+    const bomb = new Uint8Array(pack(new Uint8Array(2 ** 26)));
     expect(bomb.length).toBeLessThan(2 ** 17);
     const before = process.memoryUsage.rss();
 
     expect(unpack(bomb, into(4096))).toBe(false);
 
-    expect(process.memoryUsage.rss() - before).toBeLessThan(2 ** 23);
+    // half of what it holds: the runtime's own threads take and give memory meanwhile, but never as much
+    expect(process.memoryUsage.rss() - before).toBeLessThan(2 ** 25);
   });
 });
 

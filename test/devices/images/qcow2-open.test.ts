@@ -160,6 +160,7 @@ test("any header is read or refused", () => {
 });
 
 describe("backing files", () => {
+  const home = process.cwd();
   beforeAll(() => {
     mkdirSync(at("inner"));
     writeFileSync(at("inner/base"), new Uint8Array(65536).fill(7));
@@ -167,6 +168,7 @@ describe("backing files", () => {
     // from elsewhere the name is found all the same: it is relative to the image
     process.chdir(tmpdir());
   });
+  afterAll(() => process.chdir(home)); // files that are tested next have names relative to it
   const over = (name: string, format: string | undefined, file = "named") => {
     const bytes = new Uint8Array(readFileSync(at("over")));
     const view = new DataView(bytes.buffer);

@@ -27,7 +27,8 @@ export interface RigOptions extends PartsOptions {
 
 const O_DIRECT = 0o40000;
 const pageBytes = 4096;
-const waitMs = 10_000;
+/** A fuse, for a host that is busy. */
+const waitMs = 120_000;
 
 /** Unpacks as it is asked to. */
 class PromptChores extends FakeChores {

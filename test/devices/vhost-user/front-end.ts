@@ -16,7 +16,8 @@ import { receiveMessage, sendMessage } from "../../../src/ffi/messages.ts";
 import { acceptUnix, connectUnix, listenUnix } from "../../../src/ffi/unix-socket.ts";
 import { Watcher } from "../../../src/machine/watcher.ts";
 
-const waitMs = 10_000;
+/** A fuse, for a host that is busy. */
+const waitMs = 120_000;
 const headerBytes = 12;
 const [VERSION, REPLY, NEED_REPLY] = [1, 4, 8];
 const EAGAIN = 11;

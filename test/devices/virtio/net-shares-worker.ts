@@ -12,7 +12,7 @@ self.onmessage = ({ data: { shared: spec, seen } }) => {
   // the locks are the last of the words: one for each of at most 8 pairs
   const words = new Int32Array(spec.buffer);
   const lock = words.length - 8 + 1;
-  const end = Date.now() + 5000;
+  const end = Date.now() + 60_000;
   while (Atomics.load(words, lock) !== contended && Date.now() < end);
   seen[0] = Atomics.load(words, lock) === contended ? 1 : 0;
   seen[1] = shared.inUse;

@@ -297,5 +297,8 @@ test("a command waits for the turn of another pair", async () => {
 
   // how many pairs were in use when the command had begun to wait
   expect([...seen]).toEqual([1, 1]);
+  // it has gone before another file is tested in this process
+  const gone = new Promise((resolve) => worker.addEventListener("close", resolve));
   worker.terminate();
+  await gone;
 });
