@@ -86,13 +86,16 @@ class Pump(threading.Thread):
         self.start()
 
     def read(self):
+        if not self.is_port:
+            select.select([self.source], [], [])
+            self.idle = False
+            return os.read(self.source, 2 * PIECE)
         # a port reads as ended until its driver has heard of the other side
-        for turn in range(5 if self.is_port else 1):
+        for turn in range(5):
             data = os.read(self.source, 2 * PIECE)
             if data:
                 return data
-            if self.is_port:
-                time.sleep(0.01)
+            time.sleep(0.01)
         return b""
 
     def run(self):
@@ -100,7 +103,6 @@ class Pump(threading.Thread):
             while True:
                 self.idle = True
                 data = self.read()
-                self.idle = False
                 if not data:
                     break
                 with self.moving:
@@ -125,7 +127,8 @@ class Pump(threading.Thread):
         most = self.total + PIPE_MOST
         while self.is_alive() and quiet < 3 and self.total < most:
             self.join(0.01)
-            quiet = quiet + 1 if self.idle and self.waiting() == 0 else 0
+            # in this order: it is not idle from before a read takes bytes until they have been moved
+            quiet = quiet + 1 if self.waiting() == 0 and self.idle else 0
         with self.moving:
             self.dropped = True
 
@@ -141,7 +144,7 @@ class Input(threading.Thread):
         self.start()
 
     def begin(self):
-        """Of a command that will start."""
+        """What comes from now on is the next command's, which may start later than it comes."""
         with self.changed:
             self.target, self.dropped, self.count, self.end = None, False, 0, None
 
@@ -163,6 +166,7 @@ class Input(threading.Thread):
             self.drop()
             while self.end is None or self.count < self.end:
                 self.changed.wait()
+            self.begin()
 
     def look(self):
         if self.target and self.end is not None and self.count >= self.end:
@@ -335,7 +339,6 @@ class Runner:
     def take(self, job):
         if job.get("more"):
             self.input = self.input or Input(open_port("stdin", os.O_RDONLY))
-            self.input.begin()
         self.jobs.put(job)
 
     def end_machine(self):

@@ -3,7 +3,9 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import {
   appendFileSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -18,6 +20,17 @@ import { openPty } from "../../../src/ffi/terminal.ts";
 const python = "/usr/bin/python3";
 const script = join(import.meta.dir, "../../../src/cli/run/runner.py");
 const deadlineMs = 20_000;
+/** The runner where each of its threads but the first waits for a processor after it has read. */
+const slowly = `
+import os, sys, threading, time
+read = os.read
+def slow(fd, count):
+    data = read(fd, count)
+    if threading.current_thread() is not threading.main_thread():
+        time.sleep(0.1)
+    return data
+os.read = slow
+exec(open(sys.argv[1]).read())`;
 
 class Rig {
   readonly folder = mkdtempSync(join(tmpdir(), "chv-runner-"));
@@ -43,9 +56,9 @@ class Rig {
     return readFileSync(this.path(`org.chv.${name}`), "utf8");
   }
 
-  start(boot = "now"): void {
+  start(boot = "now", program: readonly string[] = [script]): void {
     if (boot === "now") writeFileSync(this.path("over"), "");
-    this.#child = Bun.spawn([python, script], {
+    this.#child = Bun.spawn([python, ...program], {
       env: { CHV_RUN_PORTS: this.folder, CHV_RUN_BOOT_OVER: this.path("over"), PATH: this.folder },
       ...{ stdout: "inherit", stderr: "inherit" },
     });
@@ -72,9 +85,18 @@ class Rig {
     }
   }
 
+  /** Resolves when the runner has read so many bytes of the commands' input. */
+  async inputRead(bytes: number): Promise<void> {
+    const fds = `/proc/${this.#child!.pid}/fd`;
+    const input = this.path("org.chv.stdin");
+    const fd = readdirSync(fds).find((name) => readlinkSync(join(fds, name)) === input);
+    const isRead = new RegExp(`^pos:\\t${bytes}$`, "m");
+    while (!isRead.test(readFileSync(`${fds}info/${fd}`, "utf8"))) await Bun.sleep(1);
+  }
+
   /** Starts a command. */
-  async ask(argv: readonly string[], more: object = {}): Promise<void> {
-    this.start();
+  async ask(argv: readonly string[], more: object = {}, program = [script]): Promise<void> {
+    this.start("now", program);
     await this.line("ready");
     this.say(JSON.stringify({ argv, env: {}, sync: false, ...more }));
   }
@@ -123,6 +145,13 @@ describe("a command", () => {
     const run = await rig.run(["sh", "-c", "echo out; echo error >&2; exit 7"]);
 
     expect(run).toEqual({ end: "exited 7 4 6", stdout: "out\n", stderr: "error\n" });
+  });
+
+  test("loses nothing that it put out, however late the runner's threads come to it", async () => {
+    await rig.ask(["sh", "-c", "echo out; echo error >&2"], {}, ["-c", slowly, script]);
+
+    expect(await rig.line("e")).toBe("exited 0 4 6");
+    expect([rig.output("stdout"), rig.output("stderr")]).toEqual(["out\n", "error\n"]);
   });
 
   test("reads its input to the end, byte for byte", async () => {
@@ -223,6 +252,21 @@ describe("commands one after the other", () => {
 
     expect(await rig.line("e")).toBe("exited 0 6 0");
     expect(rig.output("stdout")).toBe("one\ntwo\n22");
+  });
+
+  test("input that comes before its command's line is that command's", async () => {
+    input("one");
+    await rig.ask(["cat"], more);
+    rig.say("input 3");
+    await rig.line("e");
+    await rig.line("ready");
+    input("two");
+    await rig.inputRead(6);
+    rig.say(JSON.stringify({ argv: ["cat"], ...more }));
+    rig.say("input 3");
+
+    expect(await rig.line("e")).toBe("exited 0 3 0");
+    expect(rig.output("stdout")).toBe("onetwo");
   });
 
   test("what one does not read, the next does not get", async () => {
