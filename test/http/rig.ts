@@ -43,6 +43,7 @@ export async function startApi(): Promise<Rig> {
       for (const client of clients) client.end();
       await vmm.close();
       await close();
+      for (const client of clients) await client.closed(); // their descriptors go with the event
       rmSync(folder, { recursive: true });
     },
   };
@@ -55,7 +56,8 @@ export interface Answer {
   readonly body: string;
 }
 
-const patienceMs = 20_000;
+/** A fuse: what takes so long does not come. */
+const patienceMs = 300_000;
 
 export class Client {
   #socket: Awaited<ReturnType<typeof Bun.connect>> | undefined;
