@@ -33,28 +33,31 @@ test("who is in the way is named at once", () => {
   expect(claimFile(open(), path, "read")).toBe(`in use by process ${process.pid}; end it first`);
 });
 
-/** The lock of a file that no process has open: it is in a message that waits in a socket of `sleep`. */
-function lockInFlight(seconds: number): Bun.Subprocess {
+/** The lock of a file that no process has open: it is in a message that waits in a socket of a process, which ends when told. */
+function lockInFlight() {
   const fd = openSync(path, "r+");
   lockFile(fd, "write");
   const [one, other] = socketPair();
   const message = new Block(1);
   sendMessage(one, message.address, 1, [fd]);
-  const child = Bun.spawn(["sleep", String(seconds)], { stdio: [other, "ignore", "ignore"] });
-  for (const mine of [fd, one, other]) closeSync(mine);
-  return child;
+  const [end, word] = socketPair();
+  const child = Bun.spawn(["cat"], { stdio: [word, "ignore", "ignore", other] });
+  for (const mine of [fd, one, other, word]) closeSync(mine);
+  const tell = () => closeSync(end); // the end of its input
+  return { child, tell };
 }
 
 test("a holder that no process is any more is waited for", async () => {
-  const child = lockInFlight(0.2);
+  const { child, tell } = lockInFlight();
   expect(lockFile(open(), "write")).toBe(false);
+  tell();
   expect(claimFile(open(), path, "write")).toBeUndefined();
   await child.exited;
 });
 
 test("but not for ever", async () => {
-  const child = lockInFlight(60);
+  const { child, tell } = lockInFlight();
   expect(claimFile(open(), path, "write")).toBe("in use by another process; end it first");
-  child.kill();
+  tell();
   await child.exited;
 });

@@ -1,14 +1,6 @@
 /** Messages with descriptors over unix sockets. */
 import { afterAll, beforeEach, expect, test } from "bun:test";
-import {
-  closeSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readSync,
-  rmSync,
-} from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Block } from "../../src/ffi/block.ts";
@@ -76,9 +68,8 @@ test("253 descriptors are the most", () => {
 
   expect(receive(1, received)).toBe("x");
   expect(received.length).toBe(253);
-  const before = readdirSync("/proc/self/fd").length;
-  for (const fd of received) closeSync(fd);
-  expect(readdirSync("/proc/self/fd").length).toBe(before - 253);
+  expect(new Set(received).size).toBe(253);
+  for (const fd of received) closeSync(fd); // throws where it is none
 });
 
 test("the end is an empty string, and sending to it an error, no signal", () => {

@@ -16,10 +16,10 @@ export function openFiles(): string[] {
 
 /**
  * Descriptors that are open now and were not `before`. The runtime closes some of its own (of threads and processes that
- * have ended) a little later than one sees the end; what stays for a second has been left.
+ * have ended) a little later than one sees the end; what stays for a minute has been left.
  */
 export function leftOpen(before: readonly string[]): string[] {
-  for (let tries = 100; ; tries--) {
+  for (let tries = 6000; ; tries--) {
     const known = [...before];
     const added = openFiles().filter((file) => {
       const at = known.indexOf(file);

@@ -97,6 +97,16 @@ export class Console {
     return text;
   }
 
+  /** The same, once there is so much of it: what is typed at a terminal arrives when the kernel gets to it. */
+  typedAtLast(length: number): string {
+    let text = "";
+    for (const fuse = Date.now() + 60_000; text.length < length && Date.now() < fuse; ) {
+      this.turn();
+      text += this.typed();
+    }
+    return text;
+  }
+
   close(): void {
     this.port.close();
     this.epoll.close();

@@ -1,15 +1,7 @@
 /** Disks of qcow2 images: what is opened, what the guest is told, and what is refused. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { execFileSync } from "node:child_process";
-import {
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readlinkSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseOptions } from "../../../src/cli/options.ts";
@@ -18,6 +10,7 @@ import { ConfigError } from "../../../src/exit-codes.ts";
 import { DiskConfig } from "../../../src/machine/config/devices.ts";
 import { Owned } from "../../../src/machine/owned.ts";
 import { openDisk } from "../../../src/machine/virtio/disks.ts";
+import { openFiles } from "../proc.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-disk-images-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -34,11 +27,7 @@ const raw = (name: string, bytes: number, start = "") => {
   return at(name);
 };
 /** Descriptors of images. */
-const descriptors = () =>
-  readdirSync("/proc/self/fd").filter((fd) => {
-    const link = `/proc/self/fd/${fd}`;
-    return existsSync(link) && readlinkSync(link).startsWith(folder);
-  }).length;
+const descriptors = () => openFiles().filter((file) => file.startsWith(folder)).length;
 
 function open(text: string) {
   const owned = new Owned();

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parse } from "valibot";
@@ -11,6 +11,7 @@ import { type BootConfig, complete, VmConfigSchema } from "../../../src/machine/
 import { Owned } from "../../../src/machine/owned.ts";
 import { openDevices } from "../../../src/machine/virtio/devices.ts";
 import { plug, type VirtioSpec } from "../../../src/machine/virtio/spec.ts";
+import { leftOpen, openFiles } from "../proc.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-disks-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -45,16 +46,14 @@ function opened(...texts: string[]): Disks {
 
 const closeAll = ({ owned }: Disks): void => owned.close();
 
-const descriptors = () => readdirSync("/proc/self/fd").length;
-
 /** The message of the ConfigError; nothing may be left open. */
 function refusal(...texts: string[]): string {
-  const before = descriptors();
+  const before = openFiles();
   try {
     closeAll(opened(...texts));
   } catch (error) {
     expect(error).toBeInstanceOf(ConfigError);
-    expect(descriptors()).toBe(before);
+    expect(leftOpen(before)).toEqual([]);
     return (error as Error).message;
   }
   throw new Error("it was opened");

@@ -1,5 +1,5 @@
 import { afterAll, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parse } from "valibot";
@@ -7,6 +7,7 @@ import { ConfigError } from "../../../src/exit-codes.ts";
 import { type BootConfig, complete, VmConfigSchema } from "../../../src/machine/config/vm.ts";
 import { Owned } from "../../../src/machine/owned.ts";
 import { openDevices } from "../../../src/machine/virtio/devices.ts";
+import { leftOpen, openFiles } from "../proc.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-rng-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -39,7 +40,7 @@ test.each([
   ["/nowhere/rng", "no such file or directory"],
   [folder, "a folder is no source of entropy"],
 ])("%s is refused", (src, why) => {
-  const before = readdirSync("/proc/self/fd").length;
+  const before = openFiles();
   const owned = new Owned();
   const advice = "name one that chv may read, such as /dev/urandom";
 
@@ -48,7 +49,7 @@ test.each([
   );
 
   owned.close();
-  expect(readdirSync("/proc/self/fd").length).toBe(before);
+  expect(leftOpen(before)).toEqual([]);
 });
 
 test("a file may be the source", () => {

@@ -1,7 +1,6 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { devNull } from "node:os";
-import { join } from "node:path";
 import { parse } from "valibot";
 import { parseOptions } from "../../../src/cli/options.ts";
 import type { NetSpec } from "../../../src/devices/virtio/net-config.ts";
@@ -16,6 +15,7 @@ import { Owned } from "../../../src/machine/owned.ts";
 import { openDevices } from "../../../src/machine/virtio/devices.ts";
 import { queuesOf, type VirtioDevice, wire } from "../../../src/machine/virtio/spec.ts";
 import { NetworkNamespace } from "../../network/namespace.ts";
+import { openFiles } from "../proc.ts";
 
 const namespace = new NetworkNamespace();
 afterAll(() => namespace[Symbol.dispose]());
@@ -53,11 +53,7 @@ const links = (): string[] =>
 /** An option without any wish. */
 const plain = "vhost=off";
 /** Descriptors of taps that are open. */
-const descriptors = () =>
-  readdirSync("/proc/self/fd").filter((fd) => {
-    const file = join("/proc/self/fd", fd);
-    return existsSync(file) && readlinkSync(file) === "/dev/net/tun";
-  }).length;
+const descriptors = () => openFiles().filter((file) => file === "/dev/net/tun").length;
 
 /** The message of the ConfigError; nothing may be left open, nor any interface. */
 function refusal(...texts: string[]): string {

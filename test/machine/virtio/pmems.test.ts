@@ -25,6 +25,7 @@ import { Owned } from "../../../src/machine/owned.ts";
 import { openDevices } from "../../../src/machine/virtio/devices.ts";
 import { persistentRegions } from "../../../src/machine/virtio/persistent.ts";
 import type { VirtioDevice } from "../../../src/machine/virtio/spec.ts";
+import { leftOpen, openFiles } from "../proc.ts";
 
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
@@ -64,17 +65,16 @@ function opened(texts: readonly string[], memory = "512M", bits = 46): Opened {
   }
 }
 
-const descriptors = () => readdirSync("/proc/self/fd").length;
 const mapped = (path: string) => readFileSync("/proc/self/maps", "utf8").includes(path);
 
 /** The message of the ConfigError; nothing may be left open or mapped. */
 function refusal(texts: readonly string[], memory?: string, bits?: number): string {
-  const before = descriptors();
+  const before = openFiles();
   try {
     opened(texts, memory, bits).owned.close();
   } catch (error) {
     expect(error).toBeInstanceOf(ConfigError);
-    expect(descriptors()).toBe(before);
+    expect(leftOpen(before)).toEqual([]);
     expect(mapped(folder)).toBe(false);
     return (error as Error).message;
   }
