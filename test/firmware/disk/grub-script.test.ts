@@ -163,5 +163,5 @@ test.each([
 });
 
 test("whatever the script is, it ends, in a result or an error of a line", () => {
-  randomScripts(2000, 500);
+  randomScripts(2000);
 });
