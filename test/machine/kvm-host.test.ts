@@ -68,4 +68,4 @@ test("a signal that comes while a VM is made does not end that", async () => {
     await storm.exited;
     process.off("SIGUSR2", onSignal);
   }
-});
+}, 120_000);

@@ -164,4 +164,4 @@ test.each([
 
 test("whatever the script is, it ends, in a result or an error of a line", () => {
   randomScripts(2000);
-});
+}, 120_000);

@@ -3,4 +3,4 @@ import { mutate } from "./mutations.ts";
 
 test("a changed image boots, or is an error of a line, soon", () => {
   mutate(150);
-});
+}, 120_000);
