@@ -218,19 +218,24 @@ export class Run {
     else this.finish(failure(ExitCode.configuration, `${stream}: ${error}; the output is lost`));
   }
 
-  // what the runner says
+  // what the runner says, on a way of its own: what the guest said on a console before comes before
+
+  #reachByRunner(phase: Phase): void {
+    this.vmm.guest?.consoles?.poll();
+    this.#reach(phase);
+  }
 
   runnerThere(): void {
     clearTimeout(this.#silence);
-    this.#reach("runner");
+    this.#reachByRunner("runner");
   }
 
   bootOver(): void {
-    this.#reach("ready");
+    this.#reachByRunner("ready");
   }
 
   started(): void {
-    this.#reach("command");
+    this.#reachByRunner("command");
   }
 
   lost(why: string): void {
@@ -239,7 +244,7 @@ export class Run {
 
   commandEnded(ended: Ended): void {
     this.#command = ended;
-    this.#reach("ended");
+    this.#reachByRunner("ended");
     void this.#drain(ended).then(() => this.#judge(ended));
   }
 
