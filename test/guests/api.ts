@@ -2,8 +2,17 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ApiClient } from "../../src/http/client.ts";
 import { chvCommand, guestTimeoutMs } from "./harness.ts";
 import { Follower } from "./process.ts";
+
+/** A client of a machine that has just been started: it runs before anybody may ask. */
+export async function apiAt(socket: string): Promise<ApiClient> {
+  const api = new ApiClient(socket);
+  const answers = () => api.call("get", "vmm.ping").then(Boolean, () => false);
+  while (!(await answers())) await Bun.sleep(1);
+  return api;
+}
 
 export interface Answer {
   readonly status: number;
@@ -54,7 +63,14 @@ export class ApiProcess extends Follower {
     const data = body === undefined ? [] : ["-d", JSON.stringify(body)];
     const curl = Bun.spawn(
       [
-        ...["curl", "-s", "--max-time", "60", "-w", "\n%{http_code}\n%{content_type}"],
+        ...[
+          "curl",
+          "-s",
+          "--max-time",
+          `${guestTimeoutMs / 1000}`,
+          "-w",
+          "\n%{http_code}\n%{content_type}",
+        ],
         ...["-X", method, "-H", `Accept: ${accept}`],
         ...["--unix-socket", this.socket, ...data, `http://localhost/api/v1/${operation}`],
       ],

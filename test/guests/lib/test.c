@@ -28,6 +28,11 @@ int failing(void)
 	return failed != 0;
 }
 
+int told(void)
+{
+	return !argument_is("until", "told") || (inb(COM1 + 5) & 0x01);
+}
+
 void serial_quiet(void)
 {
 	outb(COM1 + 3, 0x03);

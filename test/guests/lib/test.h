@@ -27,6 +27,9 @@ void expect(const char *what, u64 got, u64 expected);
 /* Whether anything went wrong in the test that runs. */
 int failing(void);
 
+/* With `until=told`: whether a byte has come on the serial port, for a guest that works until then. */
+int told(void);
+
 /* The serial port as `print` needs it: no interrupts, no loopback, 8 data bits, no FIFO. */
 void serial_quiet(void);
 

@@ -4,10 +4,12 @@
 #include "io.h"
 
 /*
- * About 20 to 40 s on the TSCs of today: an interrupt that never comes, not one that is late on a
+ * One to two minutes on the TSCs of today: an interrupt that never comes, not one that is late on a
  * busy host.
  */
-#define PATIENCE (1ul << 36)
+#define PATIENCE (1ul << 38)
+/* At most half a second likewise: whatever took longer was not this guest's doing. */
+#define MOMENT (1ul << 30)
 
 /*
  * Waits until `condition`; gives whether it came true. Looks once in each turn: a look may change a

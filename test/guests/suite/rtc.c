@@ -61,17 +61,18 @@ TEST(time, "rtc-time")
 	expect("24-hour mode", b & 0x02, 0x02);
 	expect("the battery is good", cmos_read(RTC_D), 0x80);
 	u64 second, hour, day;
-	u64 minute, month, year;
+	u64 minute, month, year, weekday;
 	do {
 		second = field(0, binary);
 		minute = field(2, binary);
 		hour = field(4, binary);
+		weekday = cmos_read(6);
 		day = field(7, binary);
 		month = field(8, binary);
 		year = field(0x32, binary) * 100 + field(9, binary);
 	} while (cmos_read(RTC_A) & 0x80 || second != field(0, binary));
 	print("note rtc-time %u-%u-%uT%u:%u:%u\n", year, month, day, hour, minute, second);
-	print("note rtc-weekday %u\n", (u64)cmos_read(6));
+	print("note rtc-weekday %u\n", weekday);
 }
 
 TEST(ram, "rtc-ram")

@@ -30,8 +30,14 @@ TEST(runs, "watchdog-registers")
 	outb(RUNNING, 1);
 	expect("runs", inb(RUNNING), 1);
 	expect("counts down", WAIT(inl(LEFT) < 36000), 1);
-	outb(RESTART, 1);
-	expect("from the start again", inl(LEFT) > 35990, 1);
+	u32 left;
+	u64 start;
+	do {
+		start = rdtsc();
+		outb(RESTART, 1);
+		left = inl(LEFT);
+	} while (rdtsc() - start >= MOMENT); /* a host that was busy meanwhile let it run down */
+	expect("from the start again", left > 35990, 1);
 	outb(RUNNING, 0);
 	expect("stands still", inb(RUNNING), 0);
 }
