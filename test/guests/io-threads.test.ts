@@ -1,9 +1,10 @@
 /** A disk with I/O threads of its own: a guest with four queues, see virtio-blk/workers.c. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { guestTests, guestTimeoutMs, type SuiteOptions, startGuest } from "./harness.ts";
+import { namesOf } from "./process.ts";
 
 const sectors = 2048;
 const sectorBytes = 512;
@@ -41,16 +42,8 @@ test(
     const { cmdline, ...options } = withThreads("named", 3);
     const words = `rounds=1000000 ${cmdline} test=workers-all-at-once`;
     await using guest = await startGuest({ guest: "virtio-blk", ...options, cmdline: words });
-    const tasks = `/proc/${guest.pid}/task`;
-    // a thread that the runtime starts from another has its name, too
-    const named = () => {
-      const names = readdirSync(tasks).map((task) =>
-        readFileSync(`${tasks}/${task}/comm`, "utf8").trim(),
-      );
-      return [...new Set(names)].filter((name) => /^io\d/.test(name)).toSorted();
-    };
-    const deadline = Date.now() + guestTimeoutMs;
-    while (named().length < 4 && Date.now() < deadline) await Bun.sleep(10);
+    const named = () => namesOf(guest.pid, /^io\d/);
+    while (named().length < 4) await Bun.sleep(10);
 
     expect(named()).toEqual(["io0", "io1", "io2", "io3"]);
   },

@@ -1,10 +1,11 @@
 /** A disk on a host that refuses io_uring: what may take long is done by a thread of the disk's own. */
 import { afterAll, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildHostProgram } from "./build.ts";
 import { guestTimeoutMs, runSuite, startGuest, verdicts } from "./harness.ts";
+import { namesOf } from "./process.ts";
 
 const sectors = 2048;
 const folder = mkdtempSync(join(tmpdir(), "chv-no-uring-"));
@@ -47,16 +48,8 @@ test(
     const args = disk("threads", ",num_queues=4,queue_size=64,io_threads=2");
     const cmdline = `sectors=${sectors} queues=4 test=workers-all-at-once rounds=1000000`;
     await using guest = await startGuest({ ...options, args, cmdline });
-    const tasks = `/proc/${guest.pid}/task`;
-    // a thread that the runtime starts from another has its name, too
-    const named = () => {
-      const names = readdirSync(tasks).map((task) =>
-        readFileSync(`${tasks}/${task}/comm`, "utf8").trim(),
-      );
-      return [...new Set(names)].filter((name) => /^(io|chores)\d/.test(name)).toSorted();
-    };
-    const deadline = Date.now() + guestTimeoutMs;
-    while (named().length < 5 && Date.now() < deadline) await Bun.sleep(10);
+    const named = () => namesOf(guest.pid, /^(io|chores)\d/);
+    while (named().length < 5) await Bun.sleep(10);
 
     expect(named()).toEqual(["chores0", "chores1", "io0", "io1", "io2"]);
   },

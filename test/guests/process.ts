@@ -1,4 +1,25 @@
 /** A child process whose output a test follows while it runs. */
+import { readdirSync, readFileSync } from "node:fs";
+
+/**
+ * The names of a process's threads. The runtime's own come and go, also while they are counted, and some have the name
+ * of the thread that started them.
+ */
+export function threadNames(pid: number): string[] {
+  const folder = `/proc/${pid}/task`;
+  return readdirSync(folder).flatMap((thread) => {
+    try {
+      return [readFileSync(`${folder}/${thread}/comm`, "utf8").trim()];
+    } catch {
+      return []; // it has ended
+    }
+  });
+}
+
+/** Those of them that match, each once, in order. */
+export function namesOf(pid: number, pattern: RegExp): string[] {
+  return [...new Set(threadNames(pid))].filter((name) => pattern.test(name)).toSorted();
+}
 
 /** How a guest's run ended. `stdout` is what the guest said on its console. */
 export interface Ended {

@@ -1,5 +1,6 @@
 /** The host's side of a talk with the guest's station (test/guests/virtio-net). */
 import { expect } from "bun:test";
+import { readdirSync, writeFileSync } from "node:fs";
 import { pattern } from "../network/frames.ts";
 import type { NetworkNamespace } from "../network/namespace.ts";
 import type { Follower } from "./process.ts";
@@ -19,12 +20,13 @@ export class Speaker {
 
   static async open(namespace: NetworkNamespace, guest: Follower): Promise<Speaker> {
     const heard = { by: undefined as Speaker | undefined };
-    const socket = await namespace.run(() =>
-      Bun.udpSocket({
+    const socket = await namespace.run(() => {
+      askPatiently();
+      return Bun.udpSocket({
         connect: { hostname: guestAddress!, port: echoPort as number },
         socket: { data: (_, data) => heard.by?.hear(data) },
-      }),
-    );
+      });
+    });
     heard.by = new Speaker(socket, guest);
     return heard.by;
   }
@@ -49,6 +51,16 @@ export class Speaker {
         throw new Error(`the guest ended:\n${stdout}\n${stderr}`);
       });
       await Promise.race([next, end]);
+    }
+  }
+}
+
+/** The host asks for a neighbour's MAC once a second: for ten minutes, not for 3 s, before it drops what waits. */
+function askPatiently(): void {
+  const neighbours = "/proc/sys/net/ipv4/neigh";
+  for (const name of readdirSync(neighbours)) {
+    for (const how of ["mcast_solicit", "ucast_solicit"]) {
+      writeFileSync(`${neighbours}/${name}/${how}`, "600");
     }
   }
 }
