@@ -12,13 +12,22 @@ function freePort(): number {
   return port;
 }
 
+/** chv on such a port; another one if somebody else has taken it meanwhile. */
+async function listening(): Promise<{ chv: ApiProcess; port: number }> {
+  for (;;) {
+    const port = freePort();
+    const listen = ["--api-listen", `127.0.0.1:${port}`];
+    const chv = await ApiProcess.start(...listen, "--on-poweroff", "keep");
+    if ((await chv.ask("GET", "vmm.ping")).status === 200) return { chv, port };
+    expect((await chv.ended()).stderr).toMatch(/in use|EADDRINUSE/);
+  }
+}
+
 test(
   "a WebSocket shows a console and types into it, until the machine ends",
   async () => {
-    const port = freePort();
-    await using chv = await ApiProcess.start(
-      ...["--api-listen", `127.0.0.1:${port}`, "--on-poweroff", "keep"],
-    );
+    const { chv: process, port } = await listening();
+    await using chv = process;
     const payload = { kernel: await buildGuest("talk") };
     const ends = { serial: { mode: "Null" }, console: { mode: "Off" } };
     await chv.put("vm.create", { payload, memory: { size: 64 * 2 ** 20 }, ...ends });

@@ -2,9 +2,11 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Client } from "../http/rig.ts";
 import { ApiProcess } from "./api.ts";
 import { buildGuest } from "./build.ts";
 import { chvCommand, guestTimeoutMs } from "./harness.ts";
+import { namesOf } from "./process.ts";
 
 /** A guest that reads a port for ever, or `count` times. */
 async function machine(serial: object = { mode: "Null" }, count = 2 ** 40): Promise<object> {
@@ -17,8 +19,17 @@ const tests = (name: string, run: () => Promise<void>) => test(name, run, guestT
 tests("a life: created, running, paused, shut down, running again, deleted", async () => {
   await using chv = await ApiProcess.start();
   const states: string[] = [];
+  let lives = 0;
+  const runs = async () => {
+    const { body } = await chv.ask("GET", "events?follow=false");
+    return body.split('"event":"first-run"').length - 1;
+  };
   const after = async (operation: string, body?: unknown) => {
     expect(await chv.put(operation, body)).toBe(204);
+    // a guest that is paused before its processor's turn has come runs for the first time later
+    if (operation === "vm.reboot") lives++;
+    if (operation === "vm.boot" && states.at(-1) !== "Paused") lives++;
+    while ((await runs()) < lives);
     states.push((await chv.info()).state);
   };
 
@@ -97,22 +108,28 @@ test.each(["vmm.shutdown", "SIGTERM"])(
     await using chv = await ApiProcess.start();
     await chv.put("vm.create", await machine());
     await chv.put("vm.boot");
-    const waits = ["exit", "login", "console:/never/"].map((goal) =>
-      chv.ask("PUT", "vm.wait", { for: goal }),
+    const ask = async (method: string, operation: string, body?: unknown) => {
+      const client = await Client.to(chv.socket);
+      return { client, answer: client.ask(method, operation, body) };
+    };
+    const waits = await Promise.all(
+      ["exit", "login", "console:/never/"].map((goal) => ask("PUT", "vm.wait", { for: goal })),
     );
-    const following = chv.ask("GET", "events");
+    const following = await ask("GET", "events");
+    // what was asked before this is heard before it
     while (!(await chv.ask("GET", "vm.console?follow=false")).body.includes("reading"));
 
     if (how === "SIGTERM") chv.kill("SIGTERM");
     else expect(await chv.put(how)).toBe(200);
 
-    const [exit, login, line] = await Promise.all(waits);
+    const [exit, login, line] = await Promise.all(waits.map(({ answer }) => answer));
     expect([exit!.status, JSON.parse(exit!.body).event]).toEqual([200, "shutdown"]);
     const first = "did not come: vm/shutdown came first";
     for (const [answer, what] of [[login!, "login"] as const, [line!, "/never/"] as const]) {
       expect([answer.status, JSON.parse(answer.body)[1]]).toEqual([409, `${what} ${first}`]);
     }
-    expect((await following).body).toContain('"event":"shutdown"');
+    await following.answer;
+    expect(await following.client.closed()).toContain('"event":"shutdown"');
     expect((await chv.ended()).exitCode).toBe(0);
   },
   guestTimeoutMs,
@@ -130,10 +147,7 @@ tests("a machine of the command line is the API's too", async () => {
   );
 
   expect(await chv.info()).toMatchObject({ state: "Running", config: { payload: { kernel } } });
-  const comms = readdirSync(`/proc/${chv.pid}/task`).map((thread) =>
-    readFileSync(`/proc/${chv.pid}/task/${thread}/comm`, "utf8").trim(),
-  );
-  expect(comms.filter((comm) => comm.startsWith("vcpu"))).toEqual(["vcpu0"]);
+  expect(namesOf(chv.pid, /^vcpu/)).toEqual(["vcpu0"]);
   for (const fd of [1, 2]) expect(readdirSync(`/proc/${chv.pid}/fd`)).toContain(`${fd}`);
   expect(await chv.put("vm.pause")).toBe(204);
 });
@@ -241,14 +255,22 @@ test.each([
 
     await run(times / 5);
     const before = await heldThen();
-    await run((times * 4) / 5);
-    const after = await heldThen();
-
     // a thread of the last boot may still be on its way; one of each boot would be far more
-    expect(after.descriptors).toBeLessThanOrEqual(before.descriptors + 4);
-    expect(after.threads).toBeLessThanOrEqual(before.threads + 2);
-    expect(after.mappings).toBeLessThan(before.mappings + 40);
-    expect(after.residentMiB).toBeLessThan(before.residentMiB + 40);
+    const most = {
+      ...{ descriptors: before.descriptors + 4, threads: before.threads + 2 },
+      ...{ mappings: before.mappings + 40, residentMiB: before.residentMiB + 40 },
+    };
+    const over = (now: typeof before) =>
+      (Object.keys(most) as (keyof typeof most)[]).filter((what) => now[what] > most[what]);
+
+    // the runtime's collector and its threads come and go as they like; what is left behind only grows with each life
+    await run((times * 4) / 5);
+    let after = await heldThen();
+    for (let more = 0; more < 10 && over(after).length > 0; more++) {
+      await run(times / 5);
+      after = await heldThen();
+    }
+    expect({ over: over(after), before, after }).toEqual({ over: [], before, after });
   },
   guestTimeoutMs,
 );

@@ -1,10 +1,9 @@
 /** `chv backend …` of a test: a process behind a vhost-user socket. */
 import { existsSync, watch } from "node:fs";
 import { basename, dirname } from "node:path";
-import { chvCommand } from "./harness.ts";
+import { chvCommand, guestTimeoutMs } from "./harness.ts";
 import { Follower } from "./process.ts";
 
-const timeoutMs = 60_000;
 /** It ends with the process of the test, however that ends. */
 const mortal = ["setpriv", "--pdeathsig", "KILL"];
 const started: Follower[] = [];
@@ -26,7 +25,7 @@ export async function startBackend(
   const there = appears(socket);
   const backend = new Follower(
     [...under, ...mortal, ...(await chvCommand()), "backend", ...args, "--socket", socket],
-    timeoutMs,
+    guestTimeoutMs,
   );
   started.push(backend);
   const ended = backend.ended();

@@ -155,7 +155,7 @@ export async function runGuest(options: GuestOptions): Promise<GuestRun> {
  * Guests answer in well under a second; a busy host, and the waits inside a failing guest, get
  * this.
  */
-export const guestTimeoutMs = 180_000;
+export const guestTimeoutMs = 300_000;
 
 /** A guest with tests; the suite if none is named. */
 export type SuiteOptions = Partial<GuestOptions>;

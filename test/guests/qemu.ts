@@ -3,6 +3,7 @@
  * is right about the hardware, so what fails on chv alone is chv's fault.
  */
 import { buildGuest } from "./build.ts";
+import { guestTimeoutMs } from "./harness.ts";
 import { type Ended, Follower } from "./process.ts";
 
 /**
@@ -40,5 +41,5 @@ export async function runSuiteOnQemu(
   command.push("-device", "isa-debug-exit,iobase=0xf4,iosize=1");
   command.push("-kernel", await buildGuest(guest), ...args);
   command.push("-append", `platform=qemu test=${names} ${cmdline}`);
-  return new Follower(command, 60_000).ended();
+  return new Follower(command, guestTimeoutMs).ended();
 }

@@ -15,6 +15,7 @@ const MiB = 2 ** 20;
 const pipeBytes = 64 * 1024;
 /** Where memory is looked at for the first time: all code has run. */
 const warmBytes = 32 * MiB;
+const lookBytes = 2 * MiB;
 /** More than a machine's memory may change while it runs; less than any part of what passes. */
 const growthKiB = 16 * 1024;
 
@@ -44,12 +45,14 @@ export class StreamingRun {
     close(writer);
     const [block, memory] = [new Block(pipeBytes), new Memory(child.pid)];
     let [count, right] = [0, true];
-    while (count < bytes && child.exitCode === null) {
+    while (count < bytes) {
+      const over = child.exitCode !== null; // what it has written is in the pipe
       // a last part that does not fill the pipe comes in the end
-      const full = () => bytesToRead(reader) >= Math.min(pipeBytes, bytes - count);
+      const full = () => over || bytesToRead(reader) >= Math.min(pipeBytes, bytes - count);
       const ready = pace === "slow" ? full() : waitReadable(reader, 100);
       const length = ready ? readSome(reader, block.address, pipeBytes) : 0;
       if (length <= 0) {
+        if (over) break;
         await new Promise(setImmediate);
         continue;
       }
@@ -96,22 +99,22 @@ function isPattern(heard: Uint8Array, before: number): boolean {
 
 /** What a process has resident, from when it is warm until the last byte but some. */
 class Memory {
-  #first = 0;
-  #last = 0;
+  readonly #looks: number[] = [];
   #next = warmBytes;
 
   constructor(readonly pid: number) {}
 
   look(count: number, of: number): void {
     if (count < this.#next || count >= of) return;
-    this.#next += warmBytes;
+    this.#next += lookBytes;
     const status = readFileSync(`/proc/${this.pid}/status`, "utf8");
-    this.#last = Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? Number.NaN);
-    this.#first ||= this.#last;
+    this.#looks.push(Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? Number.NaN));
   }
 
+  /** The least of the last third against the most of the first: what is collected now and then is no growth. */
   get grownKiB(): number {
-    expect(this.#first).toBeGreaterThan(0);
-    return this.#last - this.#first;
+    const third = Math.floor(this.#looks.length / 3);
+    expect(third).toBeGreaterThan(10);
+    return Math.min(...this.#looks.slice(-third)) - Math.max(...this.#looks.slice(0, third));
   }
 }

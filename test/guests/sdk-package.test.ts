@@ -39,8 +39,8 @@ try {
   const cloudInit = { hostname: "box", userData: { text: "#cloud-config\\n{}\\n" } };
   const vm = await boot({ image, kernel, cmdline, memory: "64M", cpus: 1, cloudInit });
   try {
-    const [match] = await vm.expect(/login:/, { timeout: "60s" });
-    const result: RunResult = await vm.run("uname -r", { timeout: 60_000 });
+    const [match] = await vm.expect(/login:/, { timeout: "250s" });
+    const result: RunResult = await vm.run("uname -r", { timeout: 250_000 });
     const bytes: Uint8Array = (await vm.run(["cat"], { stdin: "abc", bytes: true })).stdout;
     const { state } = await vm.ctl.info();
     console.log(JSON.stringify({ match, ...result, bytes: bytes.length, state }));
@@ -113,26 +113,38 @@ describe.each(["bundler", "nodenext"])("types, with moduleResolution %s", (modul
   const globals =
     "declare const process: { argv: string[] }; declare const console: { log(...all: unknown[]): void };";
 
-  test("a script compiles", () => {
-    expect(tsc("script.ts")).toEqual({ exitCode: 0, stdout: "", stderr: "" });
-  });
+  test(
+    "a script compiles",
+    () => {
+      expect(tsc("script.ts")).toEqual({ exitCode: 0, stdout: "", stderr: "" });
+    },
+    limit,
+  );
 
-  test("the pages' scripts compile", () => {
-    const pages = ["README.md", "docs/sdk.md"].map((name) =>
-      readFileSync(join(root, name), "utf8"),
-    );
-    const scripts = pages.flatMap((page) => [...page.matchAll(/^```ts\n(.*?)^```$/gms)]);
-    for (const [, text] of scripts) {
-      writeFileSync(join(folder, "page.ts"), text!);
-      expect(tsc("page.ts")).toEqual({ exitCode: 0, stdout: "", stderr: "" });
-    }
-    expect(scripts).toHaveLength(2);
-  });
+  test(
+    "the pages' scripts compile",
+    () => {
+      const pages = ["README.md", "docs/sdk.md"].map((name) =>
+        readFileSync(join(root, name), "utf8"),
+      );
+      const scripts = pages.flatMap((page) => [...page.matchAll(/^```ts\n(.*?)^```$/gms)]);
+      for (const [, text] of scripts) {
+        writeFileSync(join(folder, "page.ts"), text!);
+        expect(tsc("page.ts")).toEqual({ exitCode: 0, stdout: "", stderr: "" });
+      }
+      expect(scripts).toHaveLength(2);
+    },
+    limit,
+  );
 
-  test("each mistake is found", () => {
-    const lines = [...tsc("wrong.ts").stdout.matchAll(/^wrong\.ts\((\d+),/gm)];
-    expect(lines.map(([, line]) => Number(line))).toEqual([3, 4, 5, 7, 8, 9]);
-  });
+  test(
+    "each mistake is found",
+    () => {
+      const lines = [...tsc("wrong.ts").stdout.matchAll(/^wrong\.ts\((\d+),/gm)];
+      expect(lines.map(([, line]) => Number(line))).toEqual([3, 4, 5, 7, 8, 9]);
+    },
+    limit,
+  );
 });
 
 const words = "console=ttyS0 test=run-session nth=1 say=box_login:";

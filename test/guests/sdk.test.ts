@@ -277,12 +277,16 @@ describe("a boot that fails says why", () => {
     limit,
   );
 
-  test("no such program", async () => {
-    const error = await failure(boot({ image, chv: "/nowhere/chv" }));
+  test(
+    "no such program",
+    async () => {
+      const error = await failure(boot({ image, chv: "/nowhere/chv" }));
 
-    expect(error).toBeInstanceOf(BinaryError);
-    expect(error.message).toMatch(/^\/nowhere\/chv: .*ENOENT.*; name the chv executable$/);
-  });
+      expect(error).toBeInstanceOf(BinaryError);
+      expect(error.message).toMatch(/^\/nowhere\/chv: .*ENOENT.*; name the chv executable$/);
+    },
+    limit,
+  );
 
   test(
     "--control and a command, --control of nothing",
@@ -306,8 +310,11 @@ describe("a boot that fails says why", () => {
     async () => {
       await using panics = await session("first=panic");
       expect(await failure(panics.run("uname"))).toMatchObject({ reason: "panic", status: 245 });
-      await using slow = await session("", { timeout: "1500ms" });
-      expect(await failure(slow.expect(/never/))).toMatchObject({ reason: "timeout", status: 244 });
+      const waits = async () => {
+        await using slow = await session("", { timeout: "1500ms" }); // or this takes too long
+        await slow.expect(/never/);
+      };
+      expect(await failure(waits())).toMatchObject({ reason: "timeout", status: 244 });
     },
     limit,
   );

@@ -76,9 +76,11 @@ describe("a terminal on standard input", () => {
 test(
   "a reader of standard output that goes away does not end the guest",
   async () => {
-    const kernel = await buildGuest("bench-exits");
+    const kernel = await buildGuest("suite");
     const command = [...(await chvCommand()), "--kernel", kernel, "--memory", "64M"];
-    command.push("--cmdline", "count=2000 rounds=2", "--serial", "tty", "--console", "off");
+    // more than a pipe holds: it cannot end before its reader has gone
+    const words = `test=serial-output bytes=${96 * 1024}`;
+    command.push("--cmdline", words, "--serial", "tty", "--console", "off");
     const script = 'set -o pipefail; "$@" | head -c 1 >&2';
 
     const child = Bun.spawnSync(["bash", "-c", script, "bash", ...command]);

@@ -184,7 +184,7 @@ test(
     const words = `op=randwrite depth=32 queues=2 requests=10000 flush=1 reconnect=1 file-bytes=${content.length}`;
     const load = new Follower(
       [program, `socket=${socket}`, `image=${image}`, ...words.split(" ")],
-      60_000,
+      guestTimeoutMs,
     );
 
     for (const connection of [1, 2, 3, 4]) {
@@ -210,39 +210,54 @@ describe("the process", () => {
     ["SIGINT", 130],
     ["SIGHUP", 129],
     ["SIGQUIT", 131],
-  ] as const)("ends on %s with %d, and takes its socket away", async (signal, code) => {
-    const socket = fresh("socket");
-    const backend = await startBackend(socket, ["block", "--image", filledImage(8)]);
-    expect(statSync(socket).mode & 0o777).toBe(0o600);
+  ] as const)(
+    "ends on %s with %d, and takes its socket away",
+    async (signal, code) => {
+      const socket = fresh("socket");
+      const backend = await startBackend(socket, ["block", "--image", filledImage(8)]);
+      expect(statSync(socket).mode & 0o777).toBe(0o600);
 
-    backend.kill(signal);
-    const { exitCode, stderr } = await backend.ended();
+      backend.kill(signal);
+      const { exitCode, stderr } = await backend.ended();
 
-    expect({ exitCode, stderr }).toEqual({ exitCode: code, stderr: "" });
-    expect(existsSync(socket)).toBe(false);
-    expect(existsSync(`${socket}.lock`)).toBe(false);
-  });
+      expect({ exitCode, stderr }).toEqual({ exitCode: code, stderr: "" });
+      expect(existsSync(socket)).toBe(false);
+      expect(existsSync(`${socket}.lock`)).toBe(false);
+    },
+    guestTimeoutMs,
+  );
 
-  test("is not started twice on one socket, and takes that of a dead one", async () => {
-    const socket = fresh("socket");
-    const first = await startBackend(socket, ["block", "--image", filledImage(8)]);
-    const args = ["backend", "block", "--socket", socket, "--image"];
-    const second = new Follower([...(await chvCommand()), ...args, filledImage(8)], 20_000);
-    const { exitCode, stderr } = await second.ended();
-    expect(exitCode).toBe(242);
-    expect(stderr).toBe(
-      `chv: --socket ${socket}: in use by process ${first.pid}; end it first, or name another path\n`,
-    );
-    first.kill("SIGKILL");
-    await first.ended();
-    const stale = statSync(socket).ctimeMs;
+  test(
+    "is not started twice on one socket, and takes that of a dead one",
+    async () => {
+      const socket = fresh("socket");
+      const first = await startBackend(socket, ["block", "--image", filledImage(8)]);
+      const args = ["backend", "block", "--socket", socket, "--image"];
+      const second = new Follower(
+        [...(await chvCommand()), ...args, filledImage(8)],
+        guestTimeoutMs,
+      );
+      const { exitCode, stderr } = await second.ended();
+      expect(exitCode).toBe(242);
+      expect(stderr).toBe(
+        `chv: --socket ${socket}: in use by process ${first.pid}; end it first, or name another path\n`,
+      );
+      first.kill("SIGKILL");
+      await first.ended();
+      const stale = statSync(socket).ctimeMs;
 
-    const third = new Follower([...(await chvCommand()), ...args, filledImage(8)], 20_000);
-    while (!existsSync(socket) || statSync(socket).ctimeMs === stale) await Bun.sleep(5);
+      const third = new Follower(
+        [...(await chvCommand()), ...args, filledImage(8)],
+        guestTimeoutMs,
+      );
+      const changed = () => statSync(socket, { throwIfNoEntry: false })?.ctimeMs ?? stale;
+      while (changed() === stale) await Bun.sleep(5);
 
-    third.kill("SIGTERM");
-    expect((await third.ended()).exitCode).toBe(0);
-  });
+      third.kill("SIGTERM");
+      expect((await third.ended()).exitCode).toBe(0);
+    },
+    guestTimeoutMs,
+  );
 
   test.each([
     [
@@ -253,27 +268,38 @@ describe("the process", () => {
       ["net", "--tap", "nothing,num_queues=3"],
       "--tap tap=nothing: num_queues=3 is not even: receive and transmit queues come in pairs; add or drop one",
     ],
-  ])("says what it cannot have: %p", async (args, why) => {
-    const socket = fresh("socket");
-    const command = [...(await chvCommand()), "backend", ...args, "--socket", socket];
+  ])(
+    "says what it cannot have: %p",
+    async (args, why) => {
+      const socket = fresh("socket");
+      const command = [...(await chvCommand()), "backend", ...args, "--socket", socket];
 
-    const { exitCode, stderr } = await new Follower(command, 20_000).ended();
+      const { exitCode, stderr } = await new Follower(command, guestTimeoutMs).ended();
 
-    expect({ exitCode, stderr }).toEqual({ exitCode: 242, stderr: `chv: ${why}\n` });
-    expect(existsSync(socket)).toBe(false);
-  });
+      expect({ exitCode, stderr }).toEqual({ exitCode: 242, stderr: `chv: ${why}\n` });
+      expect(existsSync(socket)).toBe(false);
+    },
+    guestTimeoutMs,
+  );
 
-  test("is had in Cloud Hypervisor's spelling too", async () => {
-    const socket = fresh("socket");
-    const image = filledImage(8);
-    const value = `image=${image},sock=${socket},num_queues=1,readonly=false,direct=false`;
-    const backend = new Follower([...(await chvCommand()), "--block-backend", value], 20_000);
-    while (!existsSync(socket)) await Bun.sleep(5);
-    const content = readFileSync(image);
+  test(
+    "is had in Cloud Hypervisor's spelling too",
+    async () => {
+      const socket = fresh("socket");
+      const image = filledImage(8);
+      const value = `image=${image},sock=${socket},num_queues=1,readonly=false,direct=false`;
+      const backend = new Follower(
+        [...(await chvCommand()), "--block-backend", value],
+        guestTimeoutMs,
+      );
+      while (!existsSync(socket)) await Bun.sleep(5);
+      const content = readFileSync(image);
 
-    backend.kill("SIGTERM");
+      backend.kill("SIGTERM");
 
-    expect(await backend.ended()).toEqual({ exitCode: 0, stdout: "", stderr: "" });
-    expect(readFileSync(image)).toEqual(content);
-  });
+      expect(await backend.ended()).toEqual({ exitCode: 0, stdout: "", stderr: "" });
+      expect(readFileSync(image)).toEqual(content);
+    },
+    guestTimeoutMs,
+  );
 });
