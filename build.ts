@@ -57,6 +57,7 @@ async function build(): Promise<void> {
       minify: { whitespace: true, syntax: true, identifiers: false },
       compile: {
         outfile: unfinished,
+        jitPolicy: 10, // until src/jit-policy.ts says otherwise
         autoloadDotenv: false,
         autoloadBunfig: false,
         autoloadTsconfig: false,

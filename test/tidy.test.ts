@@ -87,7 +87,7 @@ const below: Record<string, readonly string[]> = {
   sdk: ["src/cli/run/protocol.ts", "src/cli/run/verdict.ts", "src/cli/split.ts"],
 };
 /** Files of src itself that machine and those above it may use. */
-const leaves = ["src/exit-codes.ts", "src/log.ts", "src/workers.ts"];
+const leaves = ["src/exit-codes.ts", "src/jit-policy.ts", "src/log.ts", "src/workers.ts"];
 
 const folderOf = (path: string): string => (path.split("/").length > 2 ? path.split("/")[1]! : "");
 const isOurs = (name: string) => name.startsWith("src/");

@@ -6,6 +6,7 @@
 import { ExitCode } from "../exit-codes.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import type { Api } from "../http/api.ts";
+import { compileSoon } from "../jit-policy.ts";
 import { log } from "../log.ts";
 import type { BootConfig } from "../machine/config/vm.ts";
 import type { VmmOptions } from "../machine/config/vmm.ts";
@@ -49,6 +50,7 @@ export async function runBoot(
   });
   if (config) await vmm.bootNow(config);
   const api = await serve(vmm, options);
+  compileSoon();
 
   const end = await vmm.ended;
   if (end.why) log.error(end.why);

@@ -4,6 +4,7 @@
  */
 import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { nameThread } from "../ffi/signals.ts";
+import { compileSoon } from "../jit-policy.ts";
 import { HttpServer, type Word } from "./server/server.ts";
 import type { SocketEvent, SocketStart } from "./socket-server.ts";
 
@@ -27,6 +28,7 @@ self.onmessage = ({ data }: MessageEvent<SocketStart>) => {
     gone: (connection) => tell({ kind: "gone", connection }),
   });
   tell({ kind: "ready" });
+  compileSoon();
   server.run();
   tell({ kind: "closed" });
 };

@@ -15,6 +15,7 @@ import { ExitCode } from "../exit-codes.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import { Epoll, EpollSet } from "../ffi/epoll.ts";
 import { Signal, SignalPipe } from "../ffi/signal-pipe.ts";
+import { compileSoon } from "../jit-policy.ts";
 import { log } from "../log.ts";
 import { LoneChores } from "./lone-chores.ts";
 import { Owned } from "./owned.ts";
@@ -47,6 +48,7 @@ const exitCodes: Readonly<Record<number, number>> = {
 export function serveDevice(device: VirtioDevice, listenFd: number, ready: () => void): number {
   const process = new BackendProcess(device, listenFd);
   ready();
+  compileSoon();
   return process.run();
 }
 

@@ -7,6 +7,7 @@ import type { ChoreSpec } from "../devices/chores/chores.ts";
 import { garbageOf, perform } from "../devices/chores/perform.ts";
 import { signalEventfd } from "../ffi/eventfd.ts";
 import { nameThread } from "../ffi/signals.ts";
+import { compileSoon } from "../jit-policy.ts";
 
 /** All that the thread is sent. */
 export interface ChoreThreadSpec {
@@ -29,6 +30,7 @@ export function runChoreThread(spec: ChoreThreadSpec): void {
   const control = new ThreadControl(spec.control, spec.number);
   try {
     nameThread(spec.name);
+    compileSoon();
     serve(control, new ChoreQueue(spec.chores));
     control.say(ThreadState.gone);
   } catch (error) {

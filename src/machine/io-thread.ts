@@ -12,6 +12,7 @@ import { monotonicNs } from "../ffi/clock.ts";
 import { Epoll, EpollSet } from "../ffi/epoll.ts";
 import { drainEventfd } from "../ffi/eventfd.ts";
 import { nameThread, threadId } from "../ffi/signals.ts";
+import { compileSoon } from "../jit-policy.ts";
 import { type Board, buildBoard } from "./board.ts";
 import { ConsolePort } from "./console/port.ts";
 import { RingInput, RingOutput } from "./console/rings.ts";
@@ -38,6 +39,7 @@ export function runIoThread(spec: MachineSpec, index: number): void {
     control.threadId = threadId();
     new ThreadControl(spec.control, ThreadNumber.vcpu(0)).awaitStart(); // it resets the devices
     const worker = new IoThread(spec, control, events, index);
+    compileSoon();
     worker.run();
     control.say(ThreadState.gone);
   } catch (error) {

@@ -12,6 +12,7 @@ import { openKickInGuest } from "../ffi/guest-kick.ts";
 import { Entered, enterGuest } from "../ffi/kvm.ts";
 import { MapFlag, mmap, munmap, Prot } from "../ffi/memory.ts";
 import { awaitKick, blockKick, consumeKick, nameThread, threadId } from "../ffi/signals.ts";
+import { compileSoon } from "../jit-policy.ts";
 import { buildBoard } from "./board.ts";
 import { ExitMeter } from "./exit-meter.ts";
 import { ExitServer } from "./exits.ts";
@@ -63,6 +64,7 @@ export function runVcpuThread({ spec: early, index, arrival }: VcpuOrder, loader
     const loadAnew = () => {
       canRun = loader!.loadAnew(vcpu);
     };
+    compileSoon();
     while (park(control, loadAnew)) {
       if (!canRun) {
         control.askSelfToPark();
