@@ -1,7 +1,6 @@
 /** One run: from the machine's start to the verdict. What decides about the end is here; what is said of it is not. */
 import { ExitCode } from "../../exit-codes.ts";
 import { monotonicNs } from "../../ffi/clock.ts";
-import { compileSoon } from "../../jit-policy.ts";
 import { typeBytes } from "../../machine/console/typed.ts";
 import type { EventLog, VmmEvent } from "../../machine/vmm/events.ts";
 import { type End, Vmm } from "../../machine/vmm/vmm.ts";
@@ -83,7 +82,6 @@ export class Run {
     const booted = this.vmm.bootNow(machine.config);
     this.#reach("booting");
     await booted;
-    compileSoon();
     text.follow(this.vmm.consoles.logs);
     await this.parts.serve(this.vmm);
     void this.vmm.ended.then((end) => this.#vmmEnded(end));

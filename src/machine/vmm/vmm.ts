@@ -5,6 +5,7 @@
 import { ExitCode } from "../../exit-codes.ts";
 import { monotonicNs } from "../../ffi/clock.ts";
 import { close } from "../../ffi/file.ts";
+import { compileSoon } from "../../jit-policy.ts";
 import { log } from "../../log.ts";
 import { checkBoot } from "../config/check.ts";
 import { withIds } from "../config/ids.ts";
@@ -163,6 +164,7 @@ export class Vmm {
     } finally {
       vm.loading = false;
     }
+    compileSoon();
     vm.consoles = guest.consoles;
     vm.shutDown = false;
   }
