@@ -30,8 +30,4 @@ export class GuestMemory extends RamView {
   get isPrivate(): boolean {
     return this.backing.kind === "anonymous";
   }
-
-  override discard(): void {
-    if (this.isPrivate) super.discard();
-  }
 }
