@@ -99,6 +99,7 @@ async function runShare(tier: Tier, files: readonly string[], share: number): Pr
     cwd: root,
     env: { ...process.env, ...(tier === "fuzz" ? { CHV_SEED: "random" } : {}) },
     stdio: share === 0 ? ["ignore", "inherit", "inherit"] : ["ignore", "pipe", "pipe"],
+    detached: true, // a group of its own, with what its tests start
   });
   running.add(child);
   const said = share === 0 ? [] : [child.stdout, child.stderr].map((pipe) => readAll(pipe));
@@ -195,7 +196,7 @@ async function main(tiers: readonly Tier[]): Promise<number> {
 if (import.meta.main) {
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.on(signal, () => {
-      for (const child of running) child.kill(signal);
+      for (const { pid } of running) process.kill(-pid, signal);
       process.exit(signal === "SIGINT" ? 130 : 143); // a lab started here is stopped on "exit"
     });
   }
