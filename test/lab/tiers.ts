@@ -68,6 +68,8 @@ const sharesEach = 3;
 interface Outcome {
   readonly counts: Counts;
   readonly failures: readonly Failure[];
+  /** Files that a runner did not come to the end of, as when it died; it has counted none of their tests. */
+  readonly lost: readonly (readonly string[])[];
 }
 
 /** One tier: several runners, of which the first is heard at once and the others when they have ended. */
@@ -87,6 +89,7 @@ async function runTier(tier: Tier, files: readonly string[]): Promise<Outcome> {
   return {
     counts: { passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") },
     failures: all.flatMap(({ failures }) => failures),
+    lost: all.flatMap(({ lost }) => lost),
   };
 }
 
@@ -115,38 +118,42 @@ async function runShare(tier: Tier, files: readonly string[], share: number): Pr
   }
   const counts = countsOf(text) ?? { passed: 0, failed: 0, skipped: 0 };
   const seen = filesOf(text);
-  const unseen = files
-    .filter((file) => !seen.has(file))
-    .map((file) => ({ file, name: "(all of it)", message: "did not come to its end" }));
+  const lost = files.filter((file) => !seen.has(file));
+  const message = `did not come to its end (status ${status})`;
+  const unseen = lost.map((file) => ({ file, name: "(all of it)", message }));
   const failed = counts.failed + unseen.length;
   return {
     counts: { ...counts, failed: status !== 0 ? Math.max(1, failed) : failed },
     failures: [...failuresOf(text), ...unseen],
+    lost: lost.length > 0 ? [lost] : [],
   };
 }
 
-/** So many files with failures in a tier, where every failure is told of, are tried once more. */
+/** So many files with failures in a tier, or runners that died, are tried once more. */
 const mostAgain = 2;
 
 /**
- * Tries a tier's failed files again, each by itself. A failure that does not come again is counted
- * as passed; what is left of the outcome is what failed twice. Fuzzing draws other cases each time.
+ * Tries a tier's failed files again, each by itself, and what a runner has not come to the end of. What does not fail
+ * again is counted as passed; what is left of the outcome is what failed twice. Fuzzing draws other cases each time.
  */
 async function secondRun(tier: Tier, first: Outcome): Promise<Outcome> {
-  const files = [...new Set(first.failures.map(({ file }) => file))];
+  const { lost } = first;
+  const alone = new Set(first.failures.map(({ file }) => file)).difference(new Set(lost.flat()));
+  const groups = [...lost, ...[...alone].map((file) => [file])];
   if (tier === "fuzz" || first.counts.failed !== first.failures.length) return first;
-  if (files.length > mostAgain) return first;
+  if (groups.length > mostAgain) return first;
   let { counts, failures } = first;
-  for (const file of files) {
-    console.error(`test: ${tier}: once more: ${file}`);
-    const again = await runShare(tier, [file], 0);
+  for (const group of groups) {
+    console.error(`test: ${tier}: once more: ${group.join(" ")}`);
+    const again = await runShare(tier, group, 0);
     if (again.counts.failed > 0) continue;
-    const steady = failures.filter((failure) => failure.file !== file);
-    const passed = failures.length - steady.length;
-    counts = { ...counts, passed: counts.passed + passed, failed: counts.failed - passed };
+    const steady = failures.filter(({ file }) => !group.includes(file));
+    const mended = failures.length - steady.length;
+    const passed = lost.includes(group) ? again.counts.passed : mended;
+    counts = { ...counts, passed: counts.passed + passed, failed: counts.failed - mended };
     failures = steady;
   }
-  return { counts, failures };
+  return { counts, failures, lost };
 }
 
 const said = ({ passed, failed, skipped }: Counts) =>
