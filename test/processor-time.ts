@@ -6,8 +6,8 @@ function spent(): number {
   return Number(readFileSync("/proc/thread-self/schedstat", "utf8").split(" ")[0]) / 1e9;
 }
 
-/** A fuse, far above what a slow host takes for what is bounded, and far below what is not. */
-const most = 10;
+/** In seconds. */
+const most = 1;
 
 /** Throws when `run` took too much. */
 export function soon(run: () => void): void {
