@@ -4,7 +4,7 @@
  *
  * Bytecode halves the start-up; it needs ES modules (top-level await, `import.meta`). It is loaded whole before a
  * module's first statement, so the bundle is split: what is imported or required only where it is needed (commands, the
- * API, devices) is in files of its own, and what several threads run is there once. Names are kept, so that a stack
+ * API, devices) is in files of its own, few of them (build-preludes.ts), and what several threads run is there once. Names are kept, so that a stack
  * trace of chv's own fault can be read. The binary never looks at a .env or
  * bunfig.toml of the folder it is started in.
  */
@@ -19,6 +19,7 @@ import {
   utimesSync,
 } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { preludePlugin, preludesOf } from "./build-preludes.ts";
 import { engines } from "./package.json" with { type: "json" };
 import { encodeBoard } from "./src/firmware/acpi/dsdt.ts";
 import { platform } from "./src/machine/platform.ts";
@@ -42,12 +43,15 @@ async function build(): Promise<void> {
   if (Bun.version !== engines.bun) {
     console.error(`build.ts: this is Bun ${Bun.version}, package.json asks for ${engines.bun}`);
   }
+  const entries = entryPoints();
+  const [first, ...workerFiles] = entries;
   const started = new Date();
   const unfinished = `${output}.${process.pid}`;
   mkdirSync(here("dist"), { recursive: true });
   try {
     await Bun.build({
-      entrypoints: entryPoints(),
+      entrypoints: entries,
+      plugins: [preludePlugin(preludesOf(first!, here("src/cli/main.ts"), workerFiles))],
       target: "bun",
       format: "esm",
       splitting: true,

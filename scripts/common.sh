@@ -106,7 +106,7 @@ build() {
 }
 
 stale() {
-  [ ! -x "$root/dist/chv" ] || [ -n "$(cd "$root" && find src build.ts package.json bun.lock -newer dist/chv -print -quit)" ]
+  [ ! -x "$root/dist/chv" ] || [ -n "$(cd "$root" && find src build.ts build-preludes.ts package.json bun.lock -newer dist/chv -print -quit)" ]
 }
 
 build_now() {

@@ -42,7 +42,7 @@ const byPath = new Map(sources.map((source) => [source.path, source]));
 const everything = [
   ...sources,
   ...files("test/**/*.ts").map(read),
-  ...["build.ts", "build-sdk.ts"].map(read),
+  ...["build.ts", "build-preludes.ts", "build-sdk.ts"].map(read),
 ];
 
 /** `path:line` of every line that `wrong` finds. */
@@ -87,7 +87,9 @@ const below: Record<string, readonly string[]> = {
   sdk: ["src/cli/run/protocol.ts", "src/cli/run/verdict.ts", "src/cli/split.ts"],
 };
 /** Files of src itself that machine and those above it may use. */
-const leaves = ["src/exit-codes.ts", "src/jit-policy.ts", "src/log.ts", "src/workers.ts"];
+const leaves = ["compile-late", "exit-codes", "jit-policy", "log", "workers"].map(
+  (name) => `src/${name}.ts`,
+);
 
 const folderOf = (path: string): string => (path.split("/").length > 2 ? path.split("/")[1]! : "");
 const isOurs = (name: string) => name.startsWith("src/");
@@ -113,7 +115,13 @@ describe("imports", () => {
   });
 
   test("of the leaves are the lowest there are", () => {
-    const most = ["src/bus/call-site.ts", "src/bus/events.ts", "src/exit-codes.ts", "src/ffi/"];
+    const most = [
+      "src/bus/call-site.ts",
+      "src/bus/events.ts",
+      "src/exit-codes.ts",
+      "src/ffi/",
+      "src/jit-policy.ts",
+    ];
     const wrong = leaves.flatMap((path) =>
       byPath
         .get(path)!
@@ -213,6 +221,12 @@ test.each(workers)("%s loads nothing that only the main thread needs", (path) =>
   );
 
   expect(wrong).toEqual([]);
+});
+
+test("every worker compiles late from its first import on", () => {
+  const first = workers.map((path) => byPath.get(path)!.mentions[0]);
+  expect(first.length).toBe(5);
+  expect(new Set(first)).toEqual(new Set(["src/compile-late.ts"]));
 });
 
 /** The runtime's own modules are sources, compiled as they are imported: `node:fs` takes 1.5 ms. */

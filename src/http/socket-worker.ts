@@ -2,6 +2,7 @@
  * The entry of the API socket's thread. Its first message holds the listening socket, the eventfd that wakes it, and
  * the port by which the main thread speaks to it; from then on it does not return to the event loop.
  */
+import "../compile-late.ts";
 import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { nameThread } from "../ffi/signals.ts";
 import { compileSoon } from "../jit-policy.ts";

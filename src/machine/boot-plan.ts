@@ -1,5 +1,6 @@
 /** What a configuration says of loading; which files, is chosen anew for each boot. */
 import type { KernelEntry } from "../firmware/boot-state.ts";
+import { hasOption } from "../firmware/cmdline.ts";
 import type { BootConfig } from "./config/vm.ts";
 import type { KernelFiles } from "./disk-boot/kernel-files.ts";
 import type { GuestMemory } from "./guest-memory.ts";
@@ -46,3 +47,13 @@ export const planOf = (
   virtioMmio,
   platform,
 });
+
+/** With the files that are booted this time. */
+export function planFor(plan: LastingPlan, files: KernelFiles): BootPlan {
+  const { kernel, initramfs, cmdline, firmware = false, choice } = files;
+  return { ...plan, kernel, initramfs, cmdline, firmware, image: choice?.disk };
+}
+
+/** Whether the guest finds ACPI tables. A firmware's command line is for the kernel that it finds: it needs them. */
+export const hasAcpi = ({ firmware = false, cmdline }: BootPlan): boolean =>
+  firmware || !hasOption(cmdline, "acpi=off");

@@ -1,25 +1,12 @@
-/** Puts into guest RAM what the first vCPU will find: firmware tables, kernel, initramfs, command line. */
+/** Puts into guest RAM what the first vCPU boots: kernel, initramfs, command line. Its tables are in tables.ts. */
 import { ConfigError } from "../exit-codes.ts";
 import { pread } from "../ffi/file.ts";
 import type { BootState } from "../firmware/boot-state.ts";
-import { hasOption } from "../firmware/cmdline.ts";
 import { buildE820, E820Type } from "../firmware/e820.ts";
 import { KernelError, loadKernel } from "../firmware/kernel.ts";
-import { buildSmbios } from "../firmware/smbios.ts";
-import type { BootPlan } from "./boot-plan.ts";
-import { MemoryMap, Port, resetValue } from "./memory-map.ts";
+import { type BootPlan, hasAcpi } from "./boot-plan.ts";
+import { MemoryMap } from "./memory-map.ts";
 import type { RamView } from "./ram-view.ts";
-import { acpiTables, mpTables } from "./tables.ts";
-
-/**
- * What stands where a PC's BIOS is entered in real mode: a reset. Linux jumps there to restart a machine with
- * hardware-reduced ACPI and no EFI (reboot_init and machine_real_restart in its arch/x86/kernel/reboot.c).
- */
-export const biosEntry = new Uint8Array([
-  ...[0xba, Port.reset & 0xff, Port.reset >> 8], // mov dx, Port.reset
-  ...[0xb0, resetValue, 0xee], //                   mov al, resetValue; out dx, al
-  ...[0xf4, 0xeb, 0xfd], //                         hlt; jmp to the hlt
-]);
 
 /** Throws ConfigError when the files cannot be booted. */
 export function prepareBoot(plan: BootPlan): BootState {
@@ -56,13 +43,6 @@ const inOptions = (message: string, { firmware }: BootPlan): string =>
 
 function load(plan: BootPlan): BootState {
   const { memory, kernel, initramfs, firmware = false } = plan;
-  // a firmware's command line is for the kernel that it finds: it needs ACPI itself
-  const acpi = firmware || !hasOption(plan.cmdline, "acpi=off");
-  const tables = acpi ? acpiTables(plan) : { rsdpAddress: 0, blobs: mpTables(plan) };
-  for (const { address, data } of tables.blobs) memory.write(address, data);
-  const smbios = smbiosTables(plan);
-  memory.write(smbios.address, smbios.data);
-  memory.write(MemoryMap.biosEntry, biosEntry);
   return loadKernel(
     {
       kernelFd: kernel.fd,
@@ -72,7 +52,7 @@ function load(plan: BootPlan): BootState {
       cmdline: firmware ? plan.cmdline : announced(plan),
       ram: memory,
       e820: e820(memory),
-      rsdpAddress: tables.rsdpAddress,
+      rsdpAddress: hasAcpi(plan) ? MemoryMap.acpiTables : 0,
       entry: plan.entry,
       firmware,
       random: (bytes) => crypto.getRandomValues(new Uint8Array(bytes)),
@@ -85,19 +65,6 @@ function readPart(fd: number, offset: number, length: number): Uint8Array {
   const data = new Uint8Array(length);
   if (pread(fd, data, length, offset) === length) return data;
   throw new ConfigError("--kernel: the file shrank while it was read; boot a copy", "--kernel");
-}
-
-function smbiosTables({ platform }: BootPlan): ReturnType<typeof buildSmbios> {
-  const serialNumber = platform?.serial_number;
-  const uuid = platform?.uuid;
-  const oemStrings = platform?.oem_strings;
-  const { smbios: address, smbiosEnd: end } = MemoryMap;
-  try {
-    return buildSmbios({ address, end, serialNumber, uuid, oemStrings });
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
-    throw new ConfigError(`--platform: ${error.message}; shorten oem_strings`, "--platform");
-  }
 }
 
 function e820(memory: RamView): ReturnType<typeof buildE820> {

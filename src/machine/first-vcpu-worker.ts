@@ -3,6 +3,7 @@
  * the order to load, its second says which machine; it never returns to the event loop then. What is to be loaded after
  * a reset comes by the port.
  */
+import "../compile-late.ts";
 import type * as WorkerThreads from "node:worker_threads";
 import { ConfigError } from "../exit-codes.ts";
 import type { BootState } from "../firmware/boot-state.ts";
@@ -48,14 +49,13 @@ function loadAnew(vcpu: number, orders: WorkerThreads.MessagePort): boolean {
 }
 
 /** Undefined when it is too late to load. */
-function load({ plan, ram, discard, turn }: LoadOrder): LoadAnswer | undefined {
+function load({ plan, ram, content, turn }: LoadOrder): LoadAnswer | undefined {
   loaded = "failed";
   const ours = new LoadTurn(turn);
   if (!ours.take()) return undefined;
   try {
-    const memory = new RamView(ram);
-    if (discard) memory.discard();
-    loaded = prepareBoot({ ...plan, memory });
+    const fresh = content === "fresh" || (content === "to discard" && new RamView(ram).discard());
+    loaded = prepareBoot({ ...plan, memory: new RamView(ram, fresh) });
     return { notes: loaded.notes };
   } catch (error) {
     return failure(error);

@@ -2,7 +2,7 @@
 
 import { MemoryMap } from "./memory-map.ts";
 import type { RamBacking } from "./ram-backing.ts";
-import { RamView } from "./ram-view.ts";
+import { type RamContent, RamView } from "./ram-view.ts";
 
 /** RAM of `size` bytes as ranges of guest-physical memory: below the 32-bit hole, and from 4 GiB up. */
 export function ramLayout(size: number): { start: number; length: number }[] {
@@ -26,8 +26,10 @@ export class GuestMemory extends RamView {
     super(regions);
   }
 
-  /** Its pages may be given back: what others map, and what a file holds, stays as the guest left it. */
-  get isPrivate(): boolean {
-    return this.backing.kind === "anonymous";
+  /** What it holds before a boot. Private pages may be given back; what others map, or a file holds, stays. */
+  before(used: boolean): RamContent {
+    const { kind } = this.backing;
+    if (used) return kind === "anonymous" ? "to discard" : "kept";
+    return kind === "file" ? "kept" : "fresh";
   }
 }

@@ -5,14 +5,13 @@
 
 import { ConfigError } from "../exit-codes.ts";
 import type { BootPlan } from "./boot-plan.ts";
-import type { RamRegion } from "./ram-view.ts";
+import type { RamContent, RamRegion } from "./ram-view.ts";
 
 /** The first message to the first vCPU's thread, and one for each reset. */
 export interface LoadOrder {
   readonly plan: Omit<BootPlan, "memory">;
   readonly ram: readonly RamRegion[];
-  /** RAM has been used, and is given back first. */
-  readonly discard: boolean;
+  readonly content: RamContent;
   readonly turn: SharedArrayBuffer;
 }
 

@@ -9,7 +9,7 @@ import { locked } from "../bus/lock.ts";
 import { AcpiEvent } from "../devices/legacy/event-device.ts";
 import type { Watchdog } from "../devices/legacy/watchdog.ts";
 import type * as BoardModule from "./board.ts";
-import { type LastingPlan, planOf } from "./boot-plan.ts";
+import { type LastingPlan, planFor, planOf } from "./boot-plan.ts";
 import type { BootConfig } from "./config/vm.ts";
 import { Consoles, type PtyPath } from "./console/consoles.ts";
 import { lastLines } from "./console/last-lines.ts";
@@ -26,6 +26,7 @@ import { Owned } from "./owned.ts";
 import { quiesce } from "./quiesce.ts";
 import { createBacking } from "./ram-backing.ts";
 import { type MachineSpec, ThreadNumber } from "./spec.ts";
+import type * as Tables from "./tables.ts";
 import { MachineThreads } from "./threads.ts";
 import type * as Counters from "./virtio/counters.ts";
 import { openDevices } from "./virtio/devices.ts";
@@ -134,8 +135,9 @@ export class Machine {
     return this.#built;
   }
 
-  /** Lets the vCPUs in. */
+  /** Lets the vCPUs in. Throws ConfigError when the guest's tables do not fit: it is good for `stop` alone then. */
   boot(): void {
+    this.#writeTables();
     this.#threads.runVcpus();
     this.#state = "running";
   }
@@ -176,6 +178,7 @@ export class Machine {
       this.#vm.reset();
       if (this.kernel.choice) this.kernel = openKernelFiles(this.config);
       this.#loadedWith(await this.#threads.loadAnew(this.#order(new LoadTurn(), true)));
+      this.#writeTables();
       this.#board.expectFirstEntry();
       this.#threads.runVcpus();
       this.#state = "running";
@@ -270,14 +273,18 @@ export class Machine {
     this.#loadedWith(await this.#threads.load(this.#order(turn, false)));
   }
 
+  /** Into RAM where vCPU 0's thread writes nothing, which may be loading. */
+  #writeTables(): void {
+    const { writeTables } = require("./tables.ts") as typeof Tables;
+    writeTables(planFor(this.#plan, this.kernel));
+  }
+
   /** `used`: the guest has run. */
   #order(turn: LoadTurn, used: boolean): LoadOrder {
-    const { kernel, initramfs, cmdline, firmware = false, choice } = this.kernel;
     tell(this.kernel, this.config, this.listener);
-    const { memory, ...lasting } = this.#plan;
-    const plan = { ...lasting, kernel, initramfs, cmdline, firmware, image: choice?.disk };
-    const discard = used && memory.isPrivate;
-    return { plan, ram: memory.regions, discard, turn: turn.buffer };
+    const { memory, ...plan } = planFor(this.#plan, this.kernel);
+    const content = this.#plan.memory.before(used);
+    return { plan, ram: memory.regions, content, turn: turn.buffer };
   }
 
   #loadedWith(notes: readonly string[]): void {

@@ -19,7 +19,7 @@ export const MemoryMap = {
   /** The MP floating pointer, in the BIOS's read-only memory (MP 1.4 section 4), its table right behind it. */
   mpTable: 0xf_4000,
   mpTableEnd: 0xf_fff0,
-  /** Where a PC's BIOS is entered (F000:FFF0); see `biosEntry` in boot.ts. */
+  /** Where a PC's BIOS is entered (F000:FFF0); see `biosEntry` in tables.ts. */
   biosEntry: 0xf_fff0,
   highRam: 0x10_0000,
   /** RAM below 4 GiB ends at most here; what does not fit goes to `ramAbove4G`. */

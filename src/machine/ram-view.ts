@@ -14,8 +14,15 @@ export interface RamRegion {
   readonly hostAddress: number;
 }
 
+/** Nothing has been written to it; or what it holds is to be given back; or is to stay. */
+export type RamContent = "fresh" | "to discard" | "kept";
+
 export class RamView implements GuestRam {
-  constructor(readonly regions: readonly RamRegion[]) {}
+  /** `fresh`: nothing has been written, all of it reads zero. */
+  constructor(
+    readonly regions: readonly RamRegion[],
+    readonly fresh = false,
+  ) {}
 
   /** Where a range of RAM lies in this process. Throws RangeError unless all of it is in one region. */
   hostAddress(address: number, length: number): number {
@@ -38,21 +45,26 @@ export class RamView implements GuestRam {
     return copyFrom(this.hostAddress(address, length), length);
   }
 
+  /** Fresh memory stays as it is: its pages need not become resident for it. */
   zero(address: number, length: number): void {
-    zeroAt(this.hostAddress(address, length), length);
+    const host = this.hostAddress(address, length);
+    if (!this.fresh) zeroAt(host, length);
   }
 
   /**
    * Gives the pages back: RAM reads zero again, as after power-on. Private anonymous memory only. Where the kernel
-   * keeps its pages (huge ones before 5.18), the guest finds what it left, as in a machine that is reset.
+   * keeps its pages (huge ones before 5.18), this is false, and the guest finds what it left, as in a machine that is
+   * reset.
    */
-  discard(): void {
-    for (const region of this.regions) {
-      try {
+  discard(): boolean {
+    try {
+      for (const region of this.regions) {
         madvise(region.hostAddress, region.length, Madvise.dontNeed);
-      } catch (error) {
-        if (!(error instanceof SystemError && error.code === "EINVAL")) throw error;
       }
+      return true;
+    } catch (error) {
+      if (error instanceof SystemError && error.code === "EINVAL") return false;
+      throw error;
     }
   }
 

@@ -1,11 +1,16 @@
-/** What a machine tells its guest of itself: ACPI tables, or an MP table for kernels that are to do without. */
+/**
+ * What a machine tells its guest of itself, as a PC's firmware would: ACPI tables, or an MP table for kernels that are
+ * to do without; SMBIOS tables; and what stands at the BIOS's entry. Main writes them while vCPU 0's thread is at work.
+ */
 
 import { mmioBytes } from "../devices/virtio/mmio-registers.ts";
+import { ConfigError } from "../exit-codes.ts";
 import { type AcpiTables, buildAcpi, encodeCommon } from "../firmware/acpi/acpi.ts";
 import { encodeBoard } from "../firmware/acpi/dsdt.ts";
 import type * as MpTables from "../firmware/mp-table.ts";
-import type { BootPlan } from "./boot-plan.ts";
-import { Gsi, intxOf, MemoryMap, Port } from "./memory-map.ts";
+import { buildSmbios } from "../firmware/smbios.ts";
+import { type BootPlan, hasAcpi } from "./boot-plan.ts";
+import { Gsi, intxOf, MemoryMap, Port, resetValue } from "./memory-map.ts";
 import { platform, slots } from "./platform.ts";
 import { describeWatchdog } from "./watchdog.ts";
 
@@ -14,10 +19,29 @@ const IOAPIC_ID = 0;
 declare const BOARD_AML: string | undefined;
 const board = typeof BOARD_AML === "string" ? Uint8Array.fromHex(BOARD_AML) : encodeBoard(platform);
 const serial = { port: Port.serial, length: 8, gsi: Gsi.serial };
-/** Made before there is a plan: the first vCPU's thread waits for it anyway. */
 const common = encodeCommon({ ...platform, serial }, board);
 
-export function acpiTables(plan: BootPlan): AcpiTables {
+/**
+ * What stands where a PC's BIOS is entered in real mode: a reset. Linux jumps there to restart a machine with
+ * hardware-reduced ACPI and no EFI (reboot_init and machine_real_restart in its arch/x86/kernel/reboot.c).
+ */
+export const biosEntry = new Uint8Array([
+  ...[0xba, Port.reset & 0xff, Port.reset >> 8], // mov dx, Port.reset
+  ...[0xb0, resetValue, 0xee], //                   mov al, resetValue; out dx, al
+  ...[0xf4, 0xeb, 0xfd], //                         hlt; jmp to the hlt
+]);
+
+/** Puts them into guest RAM. Throws ConfigError when they do not fit. */
+export function writeTables(plan: BootPlan): void {
+  const { memory } = plan;
+  const blobs = hasAcpi(plan) ? acpiTables(plan).blobs : mpTables(plan);
+  for (const { address, data } of blobs) memory.write(address, data);
+  const smbios = smbiosTables(plan);
+  memory.write(smbios.address, smbios.data);
+  memory.write(MemoryMap.biosEntry, biosEntry);
+}
+
+function acpiTables(plan: BootPlan): AcpiTables {
   return buildAcpi(
     {
       ...platform,
@@ -39,7 +63,7 @@ export function acpiTables(plan: BootPlan): AcpiTables {
   );
 }
 
-export function mpTables(plan: BootPlan): MpTables.MpTable["blobs"] {
+function mpTables(plan: BootPlan): MpTables.MpTable["blobs"] {
   const { buildMpTable } = require("../firmware/mp-table.ts") as typeof MpTables;
   return buildMpTable({
     pointerAddress: MemoryMap.mpTable,
@@ -54,4 +78,17 @@ export function mpTables(plan: BootPlan): MpTables.MpTable["blobs"] {
       ...{ bus: 0, device, pin: 0, ioapicPin: Gsi.intx + intxOf(device) },
     })),
   }).blobs;
+}
+
+function smbiosTables({ platform }: BootPlan): ReturnType<typeof buildSmbios> {
+  const serialNumber = platform?.serial_number;
+  const uuid = platform?.uuid;
+  const oemStrings = platform?.oem_strings;
+  const { smbios: address, smbiosEnd: end } = MemoryMap;
+  try {
+    return buildSmbios({ address, end, serialNumber, uuid, oemStrings });
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new ConfigError(`--platform: ${error.message}; shorten oem_strings`, "--platform");
+  }
 }

@@ -1,12 +1,14 @@
 /** Where RAM lies around the 32-bit hole, and that nobody gets beside it. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { close, Open, open } from "../../src/ffi/file.ts";
 import { GuestMemory, ramLayout } from "../../src/machine/guest-memory.ts";
 import { createBacking, type RamBacking } from "../../src/machine/ram-backing.ts";
+import { RamView } from "../../src/machine/ram-view.ts";
+import { mappingsOf } from "./proc.ts";
 
 const [KiB, MiB, GiB] = [2 ** 10, 2 ** 20, 2 ** 30];
 
@@ -124,19 +126,47 @@ describe("5 GiB of RAM", () => {
   test("discard makes all of it read zero again", () => {
     memory.write(0x5000, new Uint8Array([9]));
     memory.write(end - 1, new Uint8Array([9]));
-    memory.discard();
+    expect(memory.discard()).toBe(true);
 
     expect(memory.read(0x5000, 1)[0]).toBe(0);
     expect(memory.read(end - 1, 1)[0]).toBe(0);
   });
 });
 
-test("memory that others share is not private: a reset gives nothing of it back", () => {
+test("fresh memory is not touched to be zero", () => {
   const size = 2 * MiB;
-  const options = { size, hugepages: false, mergeable: false, prefault: false, thp: true };
-  for (const shared of [true, false]) {
-    const backing: RamBacking = createBacking({ ...options, shared });
-    expect(new GuestMemory(size, backing).isPrivate).toBe(!shared);
-    backing.close();
-  }
+  const options = { size, hugepages: false, mergeable: false, prefault: false, thp: false };
+  const backing = createBacking({ ...options, shared: false });
+  const { regions } = new GuestMemory(size, backing);
+  const [used, fresh] = [new RamView(regions), new RamView(regions, true)];
+  fresh.zero(0, size);
+  expect(residentKiB(backing.address)).toBe(0);
+  expect(() => fresh.zero(size, 1)).toThrow(RangeError);
+  used.zero(0, size);
+  expect(residentKiB(backing.address)).toBe(2048);
+  backing.close();
 });
+
+/** Of the mapping that has the address. */
+function residentKiB(address: number): number {
+  const range = mappingsOf(address, 1)[0]!.split(" ")[0];
+  const smaps = readFileSync("/proc/self/smaps", "utf8");
+  return Number(new RegExp(`^${range} [^]*?^Rss:\\s+(\\d+) kB`, "m").exec(smaps)![1]);
+}
+
+test.each([
+  ["anonymous", false, undefined, "fresh, then to discard"],
+  ["memfd", true, undefined, "fresh, then kept"],
+  ["file", true, tmpdir(), "kept, then kept"],
+] as const)(
+  "what memory of the kind %s holds before a boot, and before another",
+  (kind, shared, file, what) => {
+    const size = 2 * MiB;
+    const options = { size, hugepages: false, mergeable: false, prefault: false, thp: true };
+    const backing: RamBacking = createBacking({ ...options, shared, file });
+    const memory = new GuestMemory(size, backing);
+    expect(backing.kind).toBe(kind);
+    expect(`${memory.before(false)}, then ${memory.before(true)}`).toBe(what);
+    backing.close();
+  },
+);

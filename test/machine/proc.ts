@@ -47,11 +47,11 @@ export function virtualKiB(): number {
   return Number(/^VmSize:\s+(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8"))![1]);
 }
 
-/** The VmFlags (proc(5)) of the mapping that begins at `address`. */
+/** The VmFlags (proc(5)) of the mapping that has `address`. */
 export function vmFlags(address: number): string[] {
-  const start = address.toString(16).padStart(8, "0");
+  const range = mappingsOf(address, 1)[0]?.split(" ")[0];
   const smaps = readFileSync("/proc/self/smaps", "utf8");
-  const [, flags] = new RegExp(`^${start}-[^]*?^VmFlags: (.*)$`, "m").exec(smaps) ?? [];
-  if (flags === undefined) throw new Error(`no mapping begins at ${start}`);
+  const [, flags] = new RegExp(`^${range} [^]*?^VmFlags: (.*)$`, "m").exec(smaps) ?? [];
+  if (flags === undefined) throw new Error(`no mapping has ${address.toString(16)}`);
   return flags.trim().split(" ");
 }
