@@ -21,8 +21,8 @@ import {
 import { fileURLToPath } from "node:url";
 import { preludePlugin, preludesOf } from "./build-preludes.ts";
 import { engines } from "./package.json" with { type: "json" };
-import { encodeBoard } from "./src/firmware/acpi/dsdt.ts";
-import { platform } from "./src/machine/platform.ts";
+import { encodeCommon } from "./src/firmware/acpi/acpi.ts";
+import { platform, serial } from "./src/machine/platform.ts";
 import * as workers from "./src/workers.ts";
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
@@ -36,6 +36,14 @@ function entryPoints(): string[] {
     return file;
   });
   return [here("src/main.ts"), ...files];
+}
+
+/** What the ACPI tables of all machines have in common, in hex, as source text. */
+function acpiCommon(): string {
+  const { board, serial: port, fadt, mcfg } = encodeCommon({ ...platform, serial });
+  return JSON.stringify({ board, serial: port, fadt, mcfg }, (_, value) =>
+    value instanceof Uint8Array ? value.toHex() : value,
+  );
 }
 
 /** Builds beside the output and renames, so that a running or half-built chv is never in the way. */
@@ -56,7 +64,7 @@ async function build(): Promise<void> {
       format: "esm",
       splitting: true,
       bytecode: true,
-      define: { BOARD_AML: JSON.stringify(encodeBoard(platform).toHex()) }, // see src/machine/tables.ts
+      define: { ACPI_COMMON: acpiCommon() }, // see src/machine/tables.ts
       sourcemap: "linked", // log lines and stack traces name the source
       minify: { whitespace: true, syntax: true, identifiers: false },
       compile: {

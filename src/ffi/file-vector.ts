@@ -2,7 +2,8 @@
  * Reading and writing of files from and to host memory piece by piece, and what else a disk does to a file. Results are
  * those of the system calls; a failure is minus the errno, and nothing is thrown.
  */
-import { Errno, errno, libc } from "./libc.ts";
+import { Errno, errno } from "./libc.ts";
+import { fileLibc } from "./libc-late.ts";
 
 /** linux/fs.h: the data is on stable storage when the write returns. */
 export const RWF_DSYNC = 2;
@@ -15,7 +16,7 @@ const outcome = (result: number | bigint) => (Number(result) < 0 ? -errno() : Nu
 
 /** preadv2(2) into `count` iovecs at a host address. */
 export function readVector(fd: number, iovecs: number, count: number, offset: number): number {
-  return outcome(libc.preadv2(fd, iovecs, count, offset, 0));
+  return outcome(fileLibc().preadv2(fd, iovecs, count, offset, 0));
 }
 
 /** pwritev2(2) from `count` iovecs at a host address; `flags` are RWF_ ones. */
@@ -26,16 +27,16 @@ export function writeVector(
   offset: number,
   flags: number,
 ): number {
-  return outcome(libc.pwritev2(fd, iovecs, count, offset, flags));
+  return outcome(fileLibc().pwritev2(fd, iovecs, count, offset, flags));
 }
 
 export function dataSync(fd: number): number {
-  return outcome(libc.fdatasync(fd));
+  return outcome(fileLibc().fdatasync(fd));
 }
 
 /** fallocate(2). */
 export function allocateRange(fd: number, mode: number, offset: number, length: number): number {
-  return outcome(libc.fallocate(fd, mode, offset, length));
+  return outcome(fileLibc().fallocate(fd, mode, offset, length));
 }
 
 /** The calls above, for those who are handed them. */

@@ -2,7 +2,8 @@
 import { allocate, type Block } from "./block.ts";
 import { close } from "./file.ts";
 import { ioctl, type Request } from "./ioctl.ts";
-import { check, libc } from "./libc.ts";
+import { check } from "./libc.ts";
+import { socketLibc } from "./libc-late.ts";
 import {
   ARPHRD_ETHER,
   IFF_UP,
@@ -27,7 +28,7 @@ const macBytes = 6;
 
 /** Any socket will do: it says which network namespace. */
 function request(argument: Block, ...calls: readonly Request[]): void {
-  const socket = check(libc.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), "socket");
+  const socket = check(socketLibc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), "socket");
   try {
     for (const call of calls) ioctl(socket, call, argument);
   } finally {

@@ -5,7 +5,7 @@
  * have checked. Addresses and 64-bit lengths are numbers below 2^53. A `ptr` argument takes a number or a typed array;
  * a typed array's address holds for the duration of the call only.
  */
-import { dlopen, FFIType, type Pointer, read } from "bun:ffi";
+import { dlopen, type FFIFunction, FFIType, type Pointer, read } from "bun:ffi";
 import { Errno, errnoName } from "./errno.ts";
 
 const { symbols } = dlopen("libc.so.6", {
@@ -13,20 +13,17 @@ const { symbols } = dlopen("libc.so.6", {
   ioctl: { args: ["i32", "u64", "u64"], returns: "i32" },
   mmap: { args: ["u64", "u64", "i32", "i32", "i32", "i64"], returns: FFIType.i64_fast },
   munmap: { args: ["u64", "u64"], returns: "i32" },
-  mprotect: { args: ["u64", "u64", "i32"], returns: "i32" },
   madvise: { args: ["u64", "u64", "i32"], returns: "i32" },
   memcpy: { args: ["ptr", "ptr", "u64"], returns: "ptr" },
   memset: { args: ["ptr", "i32", "u64"], returns: "ptr" },
   memfd_create: { args: ["ptr", "u32"], returns: "i32" },
   ftruncate: { args: ["i32", "i64"], returns: "i32" },
-  fallocate: { args: ["i32", "i32", "i64", "i64"], returns: "i32" },
   open: { args: ["ptr", "i32", "u32"], returns: "i32" },
   close: { args: ["i32"], returns: "i32" },
   read: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
   write: { args: ["i32", "ptr", "u64"], returns: FFIType.i64_fast },
   pread: { args: ["i32", "ptr", "u64", "i64"], returns: FFIType.i64_fast },
   pwrite: { args: ["i32", "ptr", "u64", "i64"], returns: FFIType.i64_fast },
-  send: { args: ["i32", "ptr", "u64", "i32"], returns: FFIType.i64_fast },
   fcntl: { args: ["i32", "i32", "u64"], returns: "i32" },
   eventfd: { args: ["u32", "i32"], returns: "i32" },
   epoll_create1: { args: ["i32"], returns: "i32" },
@@ -37,41 +34,26 @@ const { symbols } = dlopen("libc.so.6", {
   timerfd_settime: { args: ["i32", "i32", "ptr", "ptr"], returns: "i32" },
   clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
   pthread_sigmask: { args: ["i32", "ptr", "ptr"], returns: "i32" },
-  signal: { args: ["i32", "ptr"], returns: "ptr" },
-  siginterrupt: { args: ["i32", "i32"], returns: "i32" },
   sigtimedwait: { args: ["ptr", "ptr", "ptr"], returns: "i32" },
   prctl: { args: ["i32", "u64", "u64", "u64", "u64"], returns: "i32" },
-  preadv2: { args: ["i32", "u64", "i32", "i64", "i32"], returns: FFIType.i64_fast },
-  pwritev2: { args: ["i32", "u64", "i32", "i64", "i32"], returns: FFIType.i64_fast },
-  fdatasync: { args: ["i32"], returns: "i32" },
   syscall: {
     args: ["i64", "u64", "u64", "u64", "u64", "u64", "u64"],
     returns: FFIType.i64_fast,
   },
   getpid: { args: [], returns: "i32" },
-  isatty: { args: ["i32"], returns: "i32" },
-  tcgetattr: { args: ["i32", "ptr"], returns: "i32" },
-  tcsetattr: { args: ["i32", "i32", "ptr"], returns: "i32" },
-  cfmakeraw: { args: ["ptr"], returns: "void" },
-  posix_openpt: { args: ["i32"], returns: "i32" },
-  grantpt: { args: ["i32"], returns: "i32" },
-  unlockpt: { args: ["i32"], returns: "i32" },
-  ptsname_r: { args: ["i32", "ptr", "u64"], returns: "i32" },
-  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
-  socketpair: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
-  bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
-  connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
-  listen: { args: ["i32", "i32"], returns: "i32" },
-  getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
-  shutdown: { args: ["i32", "i32"], returns: "i32" },
-  accept4: { args: ["i32", "ptr", "ptr", "i32"], returns: "i32" },
-  sendmsg: { args: ["i32", "ptr", "i32"], returns: FFIType.i64_fast },
-  recvmsg: { args: ["i32", "ptr", "i32"], returns: FFIType.i64_fast },
-  pipe2: { args: ["ptr", "i32"], returns: "i32" },
   unlink: { args: ["ptr"], returns: "i32" },
   link: { args: ["ptr", "ptr"], returns: "i32" },
   readlink: { args: ["ptr", "ptr", "u64"], returns: FFIType.i64_fast },
 });
+
+/**
+ * Functions that most threads never call are linked when one is called first: each takes 7 µs of a thread's start.
+ * What comes back gives them.
+ */
+export function linkLater<const F extends Record<string, FFIFunction>>(functions: F) {
+  let linked: ReturnType<typeof dlopen<F>>["symbols"] | undefined;
+  return () => (linked ??= dlopen("libc.so.6", functions).symbols);
+}
 
 /** The C functions, as declared above. They return what libc returns; -1 means errno is set. */
 export const libc = symbols;

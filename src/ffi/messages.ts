@@ -5,7 +5,8 @@
 import { allocate, Block } from "./block.ts";
 import { close } from "./file.ts";
 import { Iovec } from "./io-uring-abi.ts";
-import { Errno, errno, libc } from "./libc.ts";
+import { Errno, errno } from "./libc.ts";
+import { socketLibc } from "./libc-late.ts";
 import { addr, i32, struct, u32 } from "./struct.ts";
 
 /** struct msghdr, struct cmsghdr of <sys/socket.h>. */
@@ -68,7 +69,9 @@ export function sendMessage(
   for (const [i, one] of fds.entries()) {
     control.view.setInt32(Cmsghdr.size + i * fdBytes, one, true);
   }
-  const count = Number(libc.sendmsg(fd, message.address as never, MSG_DONTWAIT | MSG_NOSIGNAL));
+  const count = Number(
+    socketLibc().sendmsg(fd, message.address as never, MSG_DONTWAIT | MSG_NOSIGNAL),
+  );
   return count < 0 ? -errno() : count;
 }
 
@@ -79,7 +82,7 @@ export function sendMessage(
 export function receiveMessage(fd: number, address: number, length: number, fds: number[]): number {
   lay(address, length, control.bytes.length);
   const flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
-  const count = Number(libc.recvmsg(fd, message.address as never, flags));
+  const count = Number(socketLibc().recvmsg(fd, message.address as never, flags));
   if (count < 0) return -errno();
   const received = takeDescriptors(message.fields.msg_controllen);
   if ((message.fields.msg_flags & MSG_CTRUNC) === 0) {

@@ -6,6 +6,7 @@
 import { Block } from "./block.ts";
 import { close } from "./file.ts";
 import { check, libc } from "./libc.ts";
+import { signalLibc } from "./libc-late.ts";
 import { MapFlag, mmap, munmap, Prot } from "./memory.ts";
 
 export const Signal = { hangUp: 1, interrupt: 2, quit: 3, terminate: 15 } as const;
@@ -42,18 +43,18 @@ export class SignalPipe {
 
   constructor(readonly signals: readonly number[]) {
     const ends = new Block(8);
-    check(libc.pipe2(ends.address as never, O_NONBLOCK | O_CLOEXEC), "pipe2");
+    check(signalLibc().pipe2(ends.address as never, O_NONBLOCK | O_CLOEXEC), "pipe2");
     this.fd = ends.view.getInt32(0, true);
     this.#writeFd = ends.view.getInt32(4, true);
     const flags = MapFlag.private | MapFlag.anonymous;
     this.#code = mmap(0, pageBytes, Prot.read | Prot.write, flags);
     const code = handlerCode(this.#writeFd);
     libc.memcpy(this.#code as never, code, code.length);
-    check(libc.mprotect(this.#code, pageBytes, Prot.read | Prot.execute), "mprotect");
+    check(signalLibc().mprotect(this.#code, pageBytes, Prot.read | Prot.execute), "mprotect");
     for (const signal of signals) {
-      libc.signal(signal, this.#code as never);
+      signalLibc().signal(signal, this.#code as never);
       // also a thread that somebody else's descriptor has made wait goes on
-      libc.siginterrupt(signal, 1);
+      signalLibc().siginterrupt(signal, 1);
     }
   }
 
@@ -65,7 +66,7 @@ export class SignalPipe {
 
   /** The signals have their default actions again. */
   close(): void {
-    for (const signal of this.signals) libc.signal(signal, SIG_DFL as never);
+    for (const signal of this.signals) signalLibc().signal(signal, SIG_DFL as never);
     munmap(this.#code, pageBytes);
     close(this.fd);
     close(this.#writeFd);

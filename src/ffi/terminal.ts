@@ -4,6 +4,7 @@
 import { Block } from "./block.ts";
 import { close, duplicate, Open, open } from "./file.ts";
 import { check, libc, SystemError } from "./libc.ts";
+import { terminalLibc } from "./libc-late.ts";
 
 const termiosBytes = 60; // struct termios of glibc, x86-64
 const TCSANOW = 0;
@@ -12,7 +13,7 @@ const OPOST = 1;
 // asm-generic/ioctls.h
 const TIOCGWINSZ = 0x5413;
 
-export const isTerminal = (fd: number): boolean => libc.isatty(fd) === 1;
+export const isTerminal = (fd: number): boolean => terminalLibc().isatty(fd) === 1;
 
 /** The size of a terminal's window; undefined when it is no terminal. */
 export function windowSize(fd: number): { columns: number; rows: number } | undefined {
@@ -27,10 +28,10 @@ export function windowSize(fd: number): { columns: number; rows: number } | unde
  */
 export function rawMode(fd: number, { output = false } = {}): () => void {
   const former = new Block(termiosBytes);
-  check(libc.tcgetattr(fd, former.bytes), "tcgetattr");
+  check(terminalLibc().tcgetattr(fd, former.bytes), "tcgetattr");
   const raw = new Block(termiosBytes);
   raw.bytes.set(former.bytes);
-  libc.cfmakeraw(raw.bytes);
+  terminalLibc().cfmakeraw(raw.bytes);
   if (!output) {
     raw.view.setUint32(
       outputFlagsOffset,
@@ -38,21 +39,21 @@ export function rawMode(fd: number, { output = false } = {}): () => void {
       true,
     );
   }
-  check(libc.tcsetattr(fd, TCSANOW, raw.bytes), "tcsetattr");
+  check(terminalLibc().tcsetattr(fd, TCSANOW, raw.bytes), "tcsetattr");
   return () => {
-    libc.tcsetattr(fd, TCSANOW, former.bytes);
+    terminalLibc().tcsetattr(fd, TCSANOW, former.bytes);
   };
 }
 
 /** A pseudo-terminal: its master, non-blocking, and the path that a client opens. */
 export function openPty(): { master: number; path: string } {
   const flags = Open.readWrite | Open.noControllingTerminal | Open.nonBlock | Open.cloexec;
-  const master = check(libc.posix_openpt(flags), "posix_openpt");
+  const master = check(terminalLibc().posix_openpt(flags), "posix_openpt");
   try {
-    check(libc.grantpt(master), "grantpt");
-    check(libc.unlockpt(master), "unlockpt");
+    check(terminalLibc().grantpt(master), "grantpt");
+    check(terminalLibc().unlockpt(master), "unlockpt");
     const name = new Block(64);
-    const error = libc.ptsname_r(master, name.bytes, name.bytes.length);
+    const error = terminalLibc().ptsname_r(master, name.bytes, name.bytes.length);
     if (error !== 0) throw new SystemError("ptsname_r", error);
     const path = new TextDecoder().decode(name.bytes.subarray(0, name.bytes.indexOf(0)));
     prepareSlave(path);

@@ -3,6 +3,7 @@ import { Block } from "./block.ts";
 import { close } from "./file.ts";
 import { linkStatusAt } from "./file-status.ts";
 import { check, cString, Errno, errno, libc, SystemError } from "./libc.ts";
+import { socketLibc } from "./libc-late.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -32,13 +33,13 @@ function socketAddress(path: string): Block {
 }
 
 const unixSocket = (): number =>
-  check(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
+  check(socketLibc().socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
 
 /** Two connected sockets without a name, non-blocking. Throws SystemError. */
 export function socketPair(): [number, number] {
   const fds = new Block(8);
   const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  check(libc.socketpair(AF_UNIX, type, 0, fds.bytes), "socketpair");
+  check(socketLibc().socketpair(AF_UNIX, type, 0, fds.bytes), "socketpair");
   return [fds.view.getInt32(0, true), fds.view.getInt32(4, true)];
 }
 
@@ -47,8 +48,8 @@ export function listenUnix(path: string, backlog: number): number {
   const address = socketAddress(path);
   const fd = unixSocket();
   try {
-    check(libc.bind(fd, address.bytes, address.bytes.length), `bind ${path}`);
-    check(libc.listen(fd, backlog), `listen ${path}`);
+    check(socketLibc().bind(fd, address.bytes, address.bytes.length), `bind ${path}`);
+    check(socketLibc().listen(fd, backlog), `listen ${path}`);
     return fd;
   } catch (error) {
     close(fd);
@@ -62,7 +63,13 @@ export function inheritListener(fd: number): void {
   const value = (name: number) => {
     option.view.setUint32(4, 4, true);
     const { address } = option;
-    const result = libc.getsockopt(fd, SOL_SOCKET, name, address as never, (address + 4) as never);
+    const result = socketLibc().getsockopt(
+      fd,
+      SOL_SOCKET,
+      name,
+      address as never,
+      (address + 4) as never,
+    );
     return check(result, "getsockopt") + option.view.getInt32(0, true);
   };
   if (value(SO_DOMAIN) !== AF_UNIX || value(SO_ACCEPTCONN) !== 1) {
@@ -78,7 +85,7 @@ export function isStaleSocket(path: string): boolean {
   const address = socketAddress(path);
   const fd = unixSocket();
   try {
-    const result = libc.connect(fd, address.bytes, address.bytes.length);
+    const result = socketLibc().connect(fd, address.bytes, address.bytes.length);
     return result < 0 && errno() === Errno.ECONNREFUSED;
   } finally {
     close(fd);
@@ -90,7 +97,7 @@ export function connectUnix(path: string): number {
   const address = socketAddress(path);
   const fd = unixSocket();
   try {
-    check(libc.connect(fd, address.bytes, address.bytes.length), `connect ${path}`);
+    check(socketLibc().connect(fd, address.bytes, address.bytes.length), `connect ${path}`);
     return fd;
   } catch (error) {
     close(fd);
@@ -100,16 +107,18 @@ export function connectUnix(path: string): number {
 
 /** The next connection, non-blocking; -1 when there is none. */
 export function acceptUnix(fd: number): number {
-  return libc.accept4(fd, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  return socketLibc().accept4(fd, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
 /** Says that nothing more is sent (shutdown(2), SHUT_WR); what comes can still be read. */
 export function endSending(fd: number): void {
-  libc.shutdown(fd, SHUT_WR);
+  socketLibc().shutdown(fd, SHUT_WR);
 }
 
 /** One send(2) from a host address that never waits and never raises SIGPIPE: the count, or minus the errno. */
 export function sendSome(fd: number, address: number, length: number): number {
-  const count = Number(libc.send(fd, address as never, length, MSG_DONTWAIT | MSG_NOSIGNAL));
+  const count = Number(
+    socketLibc().send(fd, address as never, length, MSG_DONTWAIT | MSG_NOSIGNAL),
+  );
   return count < 0 ? -errno() : count;
 }

@@ -16,6 +16,9 @@ const pciWindow32 = {
 /** Every slot but the host bridge's: a device may come later. */
 export const slots = times(31, (index) => index + 1);
 
+/** The serial port of those machines that have one. */
+export const serial = { port: Port.serial, length: 8, gsi: Gsi.serial };
+
 export const platform: AcpiBoard = {
   rtc: { port: Port.cmos, length: 2, gsi: Gsi.rtc },
   sleepControlPort: Port.sleepControl,

@@ -1,7 +1,8 @@
 /** A client that sends descriptors beside its bytes, and reads what is answered. */
 import { Block } from "../../src/ffi/block.ts";
 import { close, readSome } from "../../src/ffi/file.ts";
-import { check, Errno, libc } from "../../src/ffi/libc.ts";
+import { check, Errno } from "../../src/ffi/libc.ts";
+import { socketLibc } from "../../src/ffi/libc-late.ts";
 import { sendMessage } from "../../src/ffi/messages.ts";
 
 const AF_UNIX = 1;
@@ -17,8 +18,8 @@ export class DescriptorClient implements Disposable {
     const address = new Block(110); // struct sockaddr_un
     address.view.setUint16(0, AF_UNIX, true);
     address.bytes.set(new TextEncoder().encode(path), 2);
-    this.#fd = check(libc.socket(AF_UNIX, SOCK_FLAGS, 0), "socket");
-    check(libc.connect(this.#fd, address.bytes, 3 + Buffer.byteLength(path)), "connect");
+    this.#fd = check(socketLibc().socket(AF_UNIX, SOCK_FLAGS, 0), "socket");
+    check(socketLibc().connect(this.#fd, address.bytes, 3 + Buffer.byteLength(path)), "connect");
   }
 
   /** One sendmsg(2). */

@@ -6,6 +6,7 @@ import { writeFileSync } from "node:fs";
 import { Block } from "../../src/ffi/block.ts";
 import { close, Open, open } from "../../src/ffi/file.ts";
 import { check, libc } from "../../src/ffi/libc.ts";
+import { socketLibc } from "../../src/ffi/libc-late.ts";
 
 const CLONE_NEWNET = 0x4000_0000;
 const [SYS_setsockopt, SYS_unshare, SYS_setns] = [54, 272, 308];
@@ -75,7 +76,7 @@ const [PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING] = [15, 23];
 export function interfaceIndex(name: string): number {
   const request = new Block(40);
   request.bytes.set(new TextEncoder().encode(name));
-  const socket = check(libc.socket(AF_INET, SOCK_DGRAM | SOCK_FLAGS, 0), "socket");
+  const socket = check(socketLibc().socket(AF_INET, SOCK_DGRAM | SOCK_FLAGS, 0), "socket");
   try {
     check(libc.ioctl(socket, SIOCGIFINDEX, request.address), "SIOCGIFINDEX");
   } finally {
@@ -92,7 +93,7 @@ export class PacketSocket {
   /** In the namespace. With `header`, a virtio_net_hdr of 10 bytes is in front of each frame, both ways. */
   constructor(name: string, header = false) {
     const kind = SOCK_RAW | SOCK_FLAGS;
-    this.fd = check(libc.socket(AF_PACKET, kind, ETH_P_ALL_BIG_ENDIAN), "socket");
+    this.fd = check(socketLibc().socket(AF_PACKET, kind, ETH_P_ALL_BIG_ENDIAN), "socket");
     const on = new Block(4);
     on.view.setInt32(0, 1, true);
     syscall(SYS_setsockopt, this.fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, on.address, 4);
@@ -101,7 +102,7 @@ export class PacketSocket {
     address.view.setUint16(0, AF_PACKET, true);
     address.view.setUint16(2, ETH_P_ALL_BIG_ENDIAN, true);
     address.view.setInt32(4, interfaceIndex(name), true);
-    check(libc.bind(this.fd, address.address as never, 20), "bind");
+    check(socketLibc().bind(this.fd, address.address as never, 20), "bind");
   }
 
   send(frame: Uint8Array): void {

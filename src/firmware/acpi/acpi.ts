@@ -93,14 +93,10 @@ export interface AcpiCommon {
   readonly mcfg: Uint8Array | undefined;
 }
 
-/** `board`: what `encodeBoard` has made of it, where that is known. */
-export function encodeCommon(
-  kind: AcpiBoard & Pick<AcpiPlatform, "serial">,
-  board = encodeBoard(kind),
-): AcpiCommon {
+export function encodeCommon(kind: AcpiBoard & Pick<AcpiPlatform, "serial">): AcpiCommon {
   const { serial, pci } = kind;
   return {
-    board,
+    board: encodeBoard(kind),
     serial: serial && portDevice("COM1", "PNP0501", serial),
     fadt: buildFadt(kind),
     mcfg: pci?.length ? buildMcfg(pci) : undefined,

@@ -5,6 +5,7 @@ import { Block } from "../../../src/ffi/block.ts";
 import { EpollSet } from "../../../src/ffi/epoll.ts";
 import { close, Open, open, readSome, writeAll } from "../../../src/ffi/file.ts";
 import { check, libc } from "../../../src/ffi/libc.ts";
+import { socketLibc } from "../../../src/ffi/libc-late.ts";
 import { ConsolePort } from "../../../src/machine/console/port.ts";
 import { RingInput, RingOutput } from "../../../src/machine/console/rings.ts";
 import type { FarEndSpec } from "../../../src/machine/console/spec.ts";
@@ -139,8 +140,8 @@ export function connect(path: string): number {
   const address = new Block(110);
   address.view.setUint16(0, 1, true);
   address.bytes.set(new TextEncoder().encode(path), 2);
-  const fd = check(libc.socket(1, 1 | Open.nonBlock | Open.cloexec, 0), "socket");
-  check(libc.connect(fd, address.address as never, 110), "connect");
+  const fd = check(socketLibc().socket(1, 1 | Open.nonBlock | Open.cloexec, 0), "socket");
+  check(socketLibc().connect(fd, address.address as never, 110), "connect");
   return fd;
 }
 
