@@ -1,4 +1,4 @@
-/** Puts into guest RAM what the first vCPU boots: kernel, initramfs, command line. Its tables are in tables.ts. */
+/** Puts into guest RAM what the first vCPU will find: firmware tables, kernel, initramfs, command line. */
 import { ConfigError } from "../exit-codes.ts";
 import { pread } from "../ffi/file.ts";
 import type { BootState } from "../firmware/boot-state.ts";
@@ -7,6 +7,7 @@ import { KernelError, loadKernel } from "../firmware/kernel.ts";
 import { type BootPlan, hasAcpi } from "./boot-plan.ts";
 import { MemoryMap } from "./memory-map.ts";
 import type { RamView } from "./ram-view.ts";
+import { writeTables } from "./tables.ts";
 
 /** Throws ConfigError when the files cannot be booted. */
 export function prepareBoot(plan: BootPlan): BootState {
@@ -43,6 +44,7 @@ const inOptions = (message: string, { firmware }: BootPlan): string =>
 
 function load(plan: BootPlan): BootState {
   const { memory, kernel, initramfs, firmware = false } = plan;
+  writeTables(plan);
   return loadKernel(
     {
       kernelFd: kernel.fd,

@@ -26,7 +26,6 @@ import { Owned } from "./owned.ts";
 import { quiesce } from "./quiesce.ts";
 import { createBacking } from "./ram-backing.ts";
 import { type MachineSpec, ThreadNumber } from "./spec.ts";
-import type * as Tables from "./tables.ts";
 import { MachineThreads } from "./threads.ts";
 import type * as Counters from "./virtio/counters.ts";
 import { openDevices } from "./virtio/devices.ts";
@@ -135,9 +134,8 @@ export class Machine {
     return this.#built;
   }
 
-  /** Lets the vCPUs in. Throws ConfigError when the guest's tables do not fit: it is good for `stop` alone then. */
+  /** Lets the vCPUs in. */
   boot(): void {
-    this.#writeTables();
     this.#threads.runVcpus();
     this.#state = "running";
   }
@@ -178,7 +176,6 @@ export class Machine {
       this.#vm.reset();
       if (this.kernel.choice) this.kernel = openKernelFiles(this.config);
       this.#loadedWith(await this.#threads.loadAnew(this.#order(new LoadTurn(), true)));
-      this.#writeTables();
       this.#board.expectFirstEntry();
       this.#threads.runVcpus();
       this.#state = "running";
@@ -271,12 +268,6 @@ export class Machine {
   /** The first vCPU's thread loads while main goes on. */
   async #orderLoad(turn: LoadTurn): Promise<void> {
     this.#loadedWith(await this.#threads.load(this.#order(turn, false)));
-  }
-
-  /** Into RAM where vCPU 0's thread writes nothing, which may be loading. */
-  #writeTables(): void {
-    const { writeTables } = require("./tables.ts") as typeof Tables;
-    writeTables(planFor(this.#plan, this.kernel));
   }
 
   /** `used`: the guest has run. */

@@ -2,6 +2,7 @@
  * A vCPU's thread and the API's, started before it is known what for: loading their code takes as long as reading the
  * command line and setting the machine up, and goes on beside it. `src/main.ts` imports this file before all else.
  */
+import { moveOthersAway } from "../ffi/placement.ts";
 import { apiWorkerUrl, firstVcpuWorkerUrl } from "../workers.ts";
 
 /** A worker has no arguments of its own to look at: this runs in the main thread alone. */
@@ -12,6 +13,8 @@ let spare: Worker | undefined = asksForBoot(Bun.argv)
 let spareApi: Worker | undefined = asksForApi(Bun.argv)
   ? new Worker(apiWorkerUrl, { name: "api" })
   : undefined;
+
+if (spare ?? spareApi) moveOthersAway();
 
 /**
  * The options that only a boot has; a command's own are checked later, and at worst a thread was started for nothing.

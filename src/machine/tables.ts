@@ -1,6 +1,6 @@
 /**
  * What a machine tells its guest of itself, as a PC's firmware would: ACPI tables, or an MP table for kernels that are
- * to do without; SMBIOS tables; and what stands at the BIOS's entry. Main writes them while vCPU 0's thread is at work.
+ * to do without; SMBIOS tables; and what stands at the BIOS's entry.
  */
 
 import { mmioBytes } from "../devices/virtio/mmio-registers.ts";

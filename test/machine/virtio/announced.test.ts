@@ -5,11 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { close } from "../../../src/ffi/file.ts";
 import { prepareBoot } from "../../../src/machine/boot.ts";
-import type { BootPlan } from "../../../src/machine/boot-plan.ts";
 import { GuestMemory } from "../../../src/machine/guest-memory.ts";
 import { openInput } from "../../../src/machine/input-file.ts";
 import { createBacking } from "../../../src/machine/ram-backing.ts";
-import { writeTables } from "../../../src/machine/tables.ts";
 import { elf, pattern, pvhNote } from "../../firmware/images.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-announced-"));
@@ -35,12 +33,10 @@ function booted(
     ...{ prefault: false, thp: false },
   });
   const kernel = openInput("--kernel", kernelPath);
-  const plan: BootPlan = {
+  prepareBoot({
     ...{ kernel, initramfs: undefined, cmdline, entry: "auto", serial: true, virtioMmio },
     ...{ memory: new GuestMemory(size, backing), cpus: [{ apicId: 0, enabled: true }] },
-  };
-  prepareBoot(plan);
-  writeTables(plan);
+  });
   close(kernel.fd);
   backing.close();
   const bytes = readFileSync(ram);
