@@ -82,9 +82,11 @@ export function parseCommandLine(
   return { kind: "boot", config: checkBoot(config, options), options };
 }
 
+const backendParts = ["block", "back", "net-"];
+
 /** Early 2020's spelling of a backend's options; a typing error in one is told apart from its other half. */
 const mayBeBackend = (argv: readonly string[]): boolean =>
-  argv.some((word) => /^--.*(?:block|back|net-)/.test(word));
+  argv.some((word) => word.startsWith("--") && backendParts.some((part) => word.includes(part)));
 
 const backendOptionsSchema = () =>
   (require("../machine/config/backends.ts") as typeof BackendSchemas).BackendOptionsSchema;

@@ -61,7 +61,7 @@ test("a signal that comes while a VM is made does not end that", async () => {
   try {
     await caught.promise;
     // KVM gives up with EINTR where a signal is pending (mm_take_all_locks of the kernel's mm/mmap.c)
-    for (let i = 0; i < 150; i++) close(createVm(kvm));
+    for (let i = 0; i < 20; i++) close(createVm(kvm)); // one attempt fails nearly always
   } finally {
     close(kvm);
     storm.kill();

