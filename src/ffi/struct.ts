@@ -183,7 +183,7 @@ export function struct<const F extends Fields>(
     at: number;
     constructor(view?: DataView | ArrayBufferLike, at = 0) {
       if (!defined) {
-        defineAccessors(Instance.prototype, fields, layout().offsets);
+        known = layOut(structName, size, fields, packed, minimumAlign, Instance.prototype);
         defined = true;
       }
       if (view instanceof DataView) this.view = view;
@@ -205,12 +205,14 @@ interface Layout {
   readonly align: number;
 }
 
+/** Gives `prototype`, if there is one, the accessors: in one pass, since a start does it for some thirty structs. */
 function layOut(
   structName: string,
   size: number,
   fields: Fields,
   packed: boolean,
   minimumAlign: number,
+  prototype?: object,
 ): Layout {
   const offsets: Record<string, number> = {};
   let end = 0;
@@ -221,10 +223,12 @@ function layOut(
     }
     const field = fields[name]!;
     const fieldAlign = packed ? 1 : field.align;
-    const offset = Math.ceil(end / fieldAlign) * fieldAlign;
+    const past = end % fieldAlign;
+    const offset = past === 0 ? end : end + fieldAlign - past;
     offsets[name] = offset;
+    if (prototype) defineAccessor(prototype, name, field, offset);
     end = offset + field.size;
-    align = Math.max(align, fieldAlign);
+    if (fieldAlign > align) align = fieldAlign;
   }
   const total = Math.ceil(end / align) * align;
   if (total !== size) {
@@ -233,20 +237,23 @@ function layOut(
   return { offsets, align };
 }
 
-function defineAccessors(prototype: object, fields: Fields, offsets: Record<string, number>): void {
-  for (const name in fields) {
-    const { get, set, direct } = fields[name]!;
-    const offset = offsets[name]!;
-    const accessor = direct?.(offset) ?? {
-      get(this: Place) {
-        return get(this.view, this.at + offset);
-      },
-      set(this: Place, value: unknown) {
-        set(this.view, this.at + offset, value);
-      },
-    };
-    Object.defineProperty(prototype, name, { enumerable: true, ...accessor });
-  }
+function defineAccessor(
+  prototype: object,
+  name: string,
+  { get, set, direct }: Field<unknown>,
+  offset: number,
+): void {
+  const accessor: PropertyDescriptor & Partial<Direct<unknown>> = direct?.(offset) ?? {
+    get(this: Place) {
+      return get(this.view, this.at + offset);
+    },
+    set(this: Place, value: unknown) {
+      set(this.view, this.at + offset, value);
+    },
+  };
+  accessor.enumerable = true;
+  accessor.configurable = true; // a layout that is refused is refused again
+  Object.defineProperty(prototype, name, accessor);
 }
 
 /** `count` values of a field's type, one after another: `get(i)`, `set(i, value)`. */

@@ -125,7 +125,7 @@ export function buildFadt(platform: AcpiBoard): Uint8Array {
 /** Where the addresses of the DSDT are (table 5.9: DSDT, X_DSDT), and the checksum (section 5.2.6). */
 const [checksumAt, dsdtAt, xDsdtAt] = [9, 40, 140] as const;
 
-/** The same table, of a machine whose DSDT lies there: by places, since a layout of 56 fields takes 0.2 ms of a start. */
+/** The same, of a machine whose DSDT lies there. By places: a layout of 56 fields takes 0.2 ms of a start. */
 export function withDsdt(table: Uint8Array, address: number): Uint8Array {
   const data = table.slice();
   const view = new DataView(data.buffer);

@@ -38,8 +38,17 @@ export const oemId = ascii("CHV   ");
  */
 export function checksum(data: Uint8Array): number {
   let sum = 0;
-  // By index: iterating takes ten times as long in code that has just started.
-  for (let at = 0; at < data.length; at++) sum += data[at] ?? 0;
+  let at = 0;
+  if (data.byteOffset % 4 === 0) {
+    // a word at a time: in code that has just started a step of the loop is what takes time
+    const words = new Uint32Array(data.buffer, data.byteOffset, data.length >> 2);
+    for (let i = 0; i < words.length; i++) {
+      const word = words[i]!;
+      sum += (word & 0xff) + ((word >> 8) & 0xff) + ((word >> 16) & 0xff) + (word >>> 24);
+    }
+    at = words.length * 4;
+  }
+  for (; at < data.length; at++) sum += data[at]!;
   return -sum & 0xff;
 }
 
