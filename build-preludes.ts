@@ -30,7 +30,8 @@ export function preludesOf(loader: string, program: string, workers: readonly st
   const inProgram = [...closure(graph, [program], false)];
   const inWorkers = closure(graph, workers, false);
   const everInWorkers = closure(graph, workers, true);
-  const late = inProgram.filter((file) => file !== program && !before.has(file));
+  const isFile = (name: string) => name.startsWith("/"); // a package comes with those who import it
+  const late = inProgram.filter((file) => isFile(file) && file !== program && !before.has(file));
   const all = late.filter((file) => inWorkers.has(file));
   const main = late.filter((file) => !everInWorkers.has(file));
   const entries = new Set([program, ...workers]);

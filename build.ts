@@ -38,7 +38,7 @@ function entryPoints(): string[] {
   return [here("src/main.ts"), ...files];
 }
 
-/** What the ACPI tables of all machines have in common, in hex, as source text. */
+/** What the ACPI tables of all machines have in common: JSON, in hex. */
 function acpiCommon(): string {
   const { board, serial: port, fadt, mcfg } = encodeCommon({ ...platform, serial });
   return JSON.stringify({ board, serial: port, fadt, mcfg }, (_, value) =>
@@ -64,7 +64,7 @@ async function build(): Promise<void> {
       format: "esm",
       splitting: true,
       bytecode: true,
-      define: { ACPI_COMMON: acpiCommon() }, // see src/machine/tables.ts
+      define: { ACPI_COMMON: JSON.stringify(acpiCommon()) }, // see src/machine/tables.ts
       sourcemap: "linked", // log lines and stack traces name the source
       minify: { whitespace: true, syntax: true, identifiers: false },
       compile: {

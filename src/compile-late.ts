@@ -1,4 +1,4 @@
-/** The first import of every worker's entry: its thread compiles late from its first statement on. */
+/** The first import of every thread's entry: it compiles late from its first statement on. */
 import { compileLate } from "./jit-policy.ts";
 
 compileLate();

@@ -11,7 +11,7 @@ afterAll(() => rmSync(root, { recursive: true }));
 const path = (name: string) => join(root, "src", `${name}.ts`);
 const say = (name: string) => `(globalThis.said ??= []).push("${name}");`;
 const files = {
-  loader: `import "./early.ts"; await import("./program.ts"); globalThis.done?.();`,
+  loader: `import "./early.ts"; await import("./program.ts");`,
   program: `import "./one.ts"; import "./two.ts"; import "./both.ts"; import "./early.ts";
     import "./deep.ts"; globalThis.later = () =>
     [require("./command.ts"), require("./other.ts"), import("./lazy.ts")];`,
@@ -45,18 +45,22 @@ test("a worker's entry, and what a worker loads later, has nothing of main's in 
   expect(["loader", "early", "one", "base"].map(before)).toEqual([[], [], [], []]);
 });
 
-test("a build with them has fewer files, and the same modules run once each", async () => {
+test("a build with them has fewer files, and the same modules run once each, preludes first", async () => {
   const build = async (plugins: Bun.BunPlugin[]) => {
     const outdir = mkdtempSync(join(root, "out-"));
     const entrypoints = ["loader", "worker"].map(path);
     await Bun.build({ entrypoints, outdir, target: "bun", splitting: true, plugins });
-    const run = `globalThis.done = () => console.log(JSON.stringify(globalThis.said.sort())); import("${outdir}/loader.js");`;
-    const { stdout } = Bun.spawnSync([process.execPath, "-e", run]);
-    return { said: stdout.toString().trim(), count: readdirSync(outdir).length };
+    const said = ["loader", "worker"].map((entry) => {
+      const tell = "() => console.log(JSON.stringify(globalThis.said))";
+      const run = `import("${outdir}/${entry}.js").then(${tell});`;
+      return JSON.parse(Bun.spawnSync([process.execPath, "-e", run]).stdout.toString());
+    });
+    return { said, count: readdirSync(outdir).length };
   };
   const [plain, packed] = [await build([]), await build([preludePlugin(preludes)])];
-  const loaded = ["base", "both", "deep", "early", "one", "program", "two"];
-  expect(JSON.parse(plain.said)).toEqual(loaded);
-  expect(packed.said).toBe(plain.said);
+  const before = ["early", "one", "two", "base", "both", "deep", "program", "loader"];
+  expect(plain.said).toEqual([before, ["base", "both", "own", "worker"]]);
+  const after = ["early", "base", "both", "one", "two", "deep", "program", "loader"];
+  expect(packed.said).toEqual([after, ["base", "both", "own", "worker"]]);
   expect(packed.count).toBeLessThan(plain.count);
 });

@@ -3,6 +3,7 @@
  * exit code.
  */
 
+import "../compile-late.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { monotonicNs } from "../ffi/clock.ts";
 import { levelOf, log, printable } from "../log.ts";

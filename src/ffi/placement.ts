@@ -26,21 +26,32 @@ const maskBytes = 8192 / 8;
 
 /** Moves this process's other threads off the caller's processor, where another one is theirs too. */
 export function moveOthersAway(): void {
-  const [cpu, before, others] = [new Block(4), new Block(maskBytes), new Block(maskBytes)];
+  const [cpu, nothing] = [new Block(4), new Block(maskBytes)];
+  const [before, masks] = [new Block(maskBytes), new Block(maskBytes)];
   if (call(SYS_getcpu, cpu.address, 0, 0) !== 0) return;
   const own = cpu.view.getUint32(0, true);
   for (const thread of otherThreads()) {
     const length = call(SYS_sched_getaffinity, thread, maskBytes, before.address);
     if (length <= 0) continue; // it has ended
-    others.bytes.set(before.bytes);
-    others.bytes[own >> 3]! &= ~(1 << (own & 7));
-    // refused when nothing is left of it; it stays where it is put when all are allowed again
-    call(SYS_sched_setaffinity, thread, length, others.address);
-    call(SYS_sched_setaffinity, thread, length, before.address);
+    masks.bytes.set(before.bytes);
+    masks.bytes[own >> 3]! &= ~(1 << (own & 7));
+    if (!differ(masks, nothing, length)) continue;
+    call(SYS_sched_setaffinity, thread, length, masks.address); // off it goes, and stays there
+    // As it was: all that its cpuset has, also when that changes, unless somebody had chosen.
+    masks.bytes.fill(0xff);
+    call(SYS_sched_setaffinity, thread, maskBytes, masks.address);
+    call(SYS_sched_getaffinity, thread, maskBytes, masks.address);
+    if (differ(masks, before, length)) call(SYS_sched_setaffinity, thread, length, before.address);
   }
 }
 
-/** Their ids, by /proc/self/task; of very many, the first. */
+/** A loop: the runtime's own functions for this are compiled at their first use. */
+function differ(one: Block, other: Block, length: number): boolean {
+  for (let i = 0; i < length; i++) if (one.bytes[i] !== other.bytes[i]) return true;
+  return false;
+}
+
+/** Their ids, by /proc/self/task; of very many, the first. None where /proc has other numbers than this process. */
 function otherThreads(): number[] {
   const path = new Block(32);
   new TextEncoder().encodeInto("/proc/self/task", path.bytes);
@@ -50,11 +61,13 @@ function otherThreads(): number[] {
   const end = call(SYS_getdents64, folder, entries.address, entries.bytes.length);
   call(SYS_close, folder, 0, 0);
   const threads: number[] = [];
+  let isOurs = false;
   // struct linux_dirent64 (getdents(2)): length of the record at 16, the name at 19
   for (let at = 0; at < end; at += entries.view.getUint16(at + 16, true)) {
     let id = 0;
     for (let i = at + 19; entries.bytes[i]! >= 0x30; i++) id = id * 10 + entries.bytes[i]! - 0x30;
-    if (id > 0 && id !== process.pid) threads.push(id);
+    if (id === process.pid) isOurs = true;
+    else if (id > 0) threads.push(id);
   }
-  return threads;
+  return isOurs ? threads : [];
 }

@@ -7,6 +7,7 @@ import "../compile-late.ts";
 import type * as WorkerThreads from "node:worker_threads";
 import { ConfigError } from "../exit-codes.ts";
 import type { BootState } from "../firmware/boot-state.ts";
+import { compileSoon } from "../jit-policy.ts";
 import { prepareBoot } from "./boot.ts";
 import { type LoadAnswer, type LoadOrder, LoadTurn } from "./loading.ts";
 import { RamView } from "./ram-view.ts";
@@ -18,6 +19,9 @@ declare const self: Worker;
 type Message =
   | { readonly order: LoadOrder }
   | (VcpuOrder & { readonly orders: WorkerThreads.MessagePort });
+
+/** What is larger may have to be unpacked and relocated, by loops that are worth compiling at once. */
+const smallKernel = 2 ** 20;
 
 /** Undefined when nothing was to be loaded here. */
 let loaded: BootState | "failed" | undefined;
@@ -54,6 +58,7 @@ function load({ plan, ram, content, turn }: LoadOrder): LoadAnswer | undefined {
   const ours = new LoadTurn(turn);
   if (!ours.take()) return undefined;
   try {
+    if (plan.kernel.size > smallKernel) compileSoon();
     const fresh = content === "fresh" || (content === "to discard" && new RamView(ram).discard());
     loaded = prepareBoot({ ...plan, memory: new RamView(ram, fresh) });
     return { notes: loaded.notes };

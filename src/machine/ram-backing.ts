@@ -97,7 +97,7 @@ function flagsOf({ shared, hugepages }: BackingOptions, fd: number): number {
 
 /**
  * Maps `size` bytes to read and write, aligned to 2 MiB: over-maps by one huge page and trims, so that transparent huge
- * pages fit from the first byte on. Throws SystemError.
+ * pages fit. Throws SystemError.
  */
 export function mapAligned(size: number, flags: number, fd: number): number {
   const slack = mmap(

@@ -20,13 +20,14 @@ import { describeWatchdog } from "./watchdog.ts";
 
 const IOAPIC_ID = 0;
 /** In hex: build.ts has encoded it, which takes 3 ms of a start. Undefined when chv runs from its sources. */
-declare const ACPI_COMMON: Readonly<Record<keyof AcpiCommon, string>> | undefined;
+declare const ACPI_COMMON: string | undefined;
 const common =
-  typeof ACPI_COMMON === "undefined"
-    ? encodeCommon({ ...platform, serial })
-    : decodeCommon(ACPI_COMMON);
+  typeof ACPI_COMMON === "string"
+    ? decodeCommon(ACPI_COMMON)
+    : encodeCommon({ ...platform, serial });
 
-function decodeCommon({ board, serial, fadt, mcfg }: typeof ACPI_COMMON & {}): AcpiCommon {
+function decodeCommon(encoded: string): AcpiCommon {
+  const { board, serial, fadt, mcfg } = JSON.parse(encoded) as Record<keyof AcpiCommon, string>;
   const { fromHex } = Uint8Array;
   return {
     board: fromHex(board),

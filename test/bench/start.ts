@@ -185,7 +185,7 @@ function split(smaps: string): Memory {
     const rss = Number(/^Rss:\s+(\d+)/m.exec(block)?.[1] ?? 0) / 1024;
     const path = head.split(/\s+/)[5] ?? "";
     // guest RAM: its first 2 MiB have advice of their own; none of it is in a core dump
-    const isRamPart = [2, ramMiB - 2].includes(bytes / 1024 / 1024);
+    const isRamPart = [2, ramMiB - 2, ramMiB].includes(bytes / 1024 / 1024);
     if (isRamPart && /^VmFlags:.* dd/m.test(block)) continue;
     if (path.startsWith("/") && !path.startsWith("/memfd")) files += rss;
     else own += rss;

@@ -85,7 +85,7 @@ function residentKiB(smaps: string): number {
   for (const block of smaps.split(/\n(?=[0-9a-f]+-[0-9a-f]+ )/)) {
     const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(block)!;
     const bytes = Number.parseInt(to!, 16) - Number.parseInt(from!, 16);
-    const isRam = [2 * MiB, 254 * MiB].includes(bytes) && /^VmFlags:.* dd/m.test(block);
+    const isRam = [2 * MiB, 254 * MiB, 256 * MiB].includes(bytes) && /^VmFlags:.* dd/m.test(block);
     if (!isRam) sum += Number(/^Rss: +(\d+)/m.exec(block)![1]);
   }
   return sum;

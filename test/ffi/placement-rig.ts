@@ -1,8 +1,9 @@
 /**
- * A process whose worker runs on the same processor as its main thread, until `moveOthersAway`. Prints the worker's
- * processor before and after, and which the threads may use in the end.
+ * A process whose worker runs on the same processor as its main thread, until `moveOthersAway`: on the first of its
+ * arguments, and both threads may use the second too, if there is one. Prints the worker's processor before and after,
+ * and which the worker may use in the end.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { Block } from "../../src/ffi/block.ts";
 import { libc } from "../../src/ffi/libc.ts";
 import { moveOthersAway } from "../../src/ffi/placement.ts";
@@ -24,24 +25,24 @@ if (Bun.isMainThread) {
     while (read(2) - before < 2) Bun.sleepSync(1); // the one that had begun, and one more
     return read(1);
   };
-  const allowed = new Block(8);
-  const allow = (thread: number, mask: number) => {
-    allowed.view.setUint32(0, mask, true);
-    libc.syscall(SYS_sched_setaffinity, thread, 8, allowed.address, 0, 0, 0);
+  const mask = new Block(8);
+  const allow = (thread: number, processors: number) => {
+    mask.view.setUint32(0, processors, true);
+    libc.syscall(SYS_sched_setaffinity, thread, 8, mask.address, 0, 0, 0);
   };
   while (read(0) === 0) await Bun.sleep(1);
-  allow(0, 0b01);
-  allow(read(0), 0b01);
+  const [first, second = first] = process.argv.slice(2).map(Number) as [number, number?];
+  const [one, both] = [1 << first, (1 << first) | (1 << second)];
+  allow(0, one);
+  allow(read(0), one);
   const shared = looksAnew();
-  allow(read(0), 0b11);
+  allow(read(0), both);
   moveOthersAway();
   const moved = looksAnew();
-  allow(0, 0b11);
-  const status = (id: string) => readFileSync(`/proc/self/task/${id}/status`, "utf8");
-  const lists = readdirSync("/proc/self/task").map(
-    (id) => /^Cpus_allowed_list:\s*(.*)$/m.exec(status(id))![1]!,
-  );
-  console.log(JSON.stringify({ shared, moved, allowed: [...new Set(lists)] }));
+  allow(0, both);
+  const status = readFileSync(`/proc/self/task/${read(0)}/status`, "utf8");
+  const allowed = /^Cpus_allowed_list:\s*(.*)$/m.exec(status)![1]!;
+  console.log(JSON.stringify({ shared, moved, allowed }));
   process.exit(0);
 } else {
   self.onmessage = ({ data: words }: MessageEvent<Int32Array>) => {

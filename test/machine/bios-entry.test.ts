@@ -4,12 +4,12 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { close } from "../../src/ffi/file.ts";
-
+import { prepareBoot } from "../../src/machine/boot.ts";
 import { GuestMemory } from "../../src/machine/guest-memory.ts";
 import { openInput } from "../../src/machine/input-file.ts";
 import { MemoryMap } from "../../src/machine/memory-map.ts";
 import { createBacking } from "../../src/machine/ram-backing.ts";
-import { biosEntry, writeTables } from "../../src/machine/tables.ts";
+import { biosEntry } from "../../src/machine/tables.ts";
 import { elf, pattern, pvhNote } from "../firmware/images.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "chv-bios-entry-"));
@@ -48,7 +48,7 @@ test.each(["", "acpi=off"])("a machine that boots a kernel has it there (%p)", (
   });
   const kernel = openInput("--kernel", kernelPath);
 
-  writeTables({
+  prepareBoot({
     ...{ kernel, initramfs: undefined, cmdline, entry: "auto", serial: true },
     ...{ memory: new GuestMemory(size, backing), cpus: [{ apicId: 0, enabled: true }] },
   });
