@@ -30,8 +30,7 @@ export function preludesOf(loader: string, program: string, workers: readonly st
   const inProgram = [...closure(graph, [program], false)];
   const inWorkers = closure(graph, workers, false);
   const everInWorkers = closure(graph, workers, true);
-  const isFile = (name: string) => name.startsWith("/"); // a package comes with those who import it
-  const late = inProgram.filter((file) => isFile(file) && file !== program && !before.has(file));
+  const late = inProgram.filter((file) => file !== program && !before.has(file));
   const all = late.filter((file) => inWorkers.has(file));
   const main = late.filter((file) => !everInWorkers.has(file));
   const entries = new Set([program, ...workers]);
@@ -72,7 +71,7 @@ export function preludePlugin(preludes: Preludes): Bun.BunPlugin {
 const importsOf = (files: readonly string[], end = "\n") =>
   files.map((file) => `import ${JSON.stringify(file)};${end}`).join("");
 
-/** Every file of the project that is reached from `roots`, and the packages that they name. */
+/** Every file of the project that is reached from `roots`. A package comes with those who import it. */
 function graphOf(roots: readonly string[]): Graph {
   const scanner = new Bun.Transpiler({ loader: "ts" });
   const graph = new Map<string, { now: string[]; later: string[] }>();
@@ -82,9 +81,8 @@ function graphOf(roots: readonly string[]): Graph {
     graph.set(file, node);
     if (!file.endsWith(".ts")) return;
     for (const { kind, path } of scanner.scanImports(readFileSync(file, "utf8"))) {
-      if (/^(?:node|bun):|^bun$/.test(path)) continue;
-      const target = path.startsWith(".") ? resolve(dirname(file), path) : path;
-      if (path.startsWith(".") && !existsSync(target)) continue;
+      const target = resolve(dirname(file), path);
+      if (!path.startsWith(".") || !existsSync(target)) continue;
       node[kind === "import-statement" ? "now" : "later"].push(target);
       visit(target);
     }

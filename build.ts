@@ -4,9 +4,9 @@
  *
  * Bytecode halves the start-up; it needs ES modules (top-level await, `import.meta`). It is loaded whole before a
  * module's first statement, so the bundle is split: what is imported or required only where it is needed (commands, the
- * API, devices) is in files of its own, few of them (build-preludes.ts), and what several threads run is there once. Names are kept, so that a stack
- * trace of chv's own fault can be read. The binary never looks at a .env or
- * bunfig.toml of the folder it is started in.
+ * API, devices) is in files of its own, few of them (build-preludes.ts), and what several threads run is there once.
+ * Names are kept, so that a stack trace of chv's own fault can be read. The binary never looks at a .env or bunfig.toml
+ * of the folder it is started in.
  */
 
 import {

@@ -27,21 +27,21 @@ const maskBytes = 8192 / 8;
 /** Moves this process's other threads off the caller's processor, where another one is theirs too. */
 export function moveOthersAway(): void {
   const [cpu, nothing] = [new Block(4), new Block(maskBytes)];
-  const [before, masks] = [new Block(maskBytes), new Block(maskBytes)];
+  const [before, mask] = [new Block(maskBytes), new Block(maskBytes)];
   if (call(SYS_getcpu, cpu.address, 0, 0) !== 0) return;
   const own = cpu.view.getUint32(0, true);
   for (const thread of otherThreads()) {
     const length = call(SYS_sched_getaffinity, thread, maskBytes, before.address);
     if (length <= 0) continue; // it has ended
-    masks.bytes.set(before.bytes);
-    masks.bytes[own >> 3]! &= ~(1 << (own & 7));
-    if (!differ(masks, nothing, length)) continue;
-    call(SYS_sched_setaffinity, thread, length, masks.address); // off it goes, and stays there
+    mask.bytes.set(before.bytes);
+    mask.bytes[own >> 3]! &= ~(1 << (own & 7));
+    if (!differ(mask, nothing, length)) continue;
+    call(SYS_sched_setaffinity, thread, length, mask.address); // off it goes, and stays there
     // As it was: all that its cpuset has, also when that changes, unless somebody had chosen.
-    masks.bytes.fill(0xff);
-    call(SYS_sched_setaffinity, thread, maskBytes, masks.address);
-    call(SYS_sched_getaffinity, thread, maskBytes, masks.address);
-    if (differ(masks, before, length)) call(SYS_sched_setaffinity, thread, length, before.address);
+    mask.bytes.fill(0xff);
+    call(SYS_sched_setaffinity, thread, maskBytes, mask.address);
+    call(SYS_sched_getaffinity, thread, maskBytes, mask.address);
+    if (differ(mask, before, length)) call(SYS_sched_setaffinity, thread, length, before.address);
   }
 }
 

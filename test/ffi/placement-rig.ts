@@ -25,21 +25,21 @@ if (Bun.isMainThread) {
     while (read(2) - before < 2) Bun.sleepSync(1); // the one that had begun, and one more
     return read(1);
   };
-  const mask = new Block(8);
-  const allow = (thread: number, processors: number) => {
-    mask.view.setUint32(0, processors, true);
-    libc.syscall(SYS_sched_setaffinity, thread, 8, mask.address, 0, 0, 0);
+  const mask = new Block(1024);
+  const allow = (thread: number, ...processors: readonly number[]) => {
+    mask.bytes.fill(0);
+    for (const one of processors) mask.bytes[one >> 3]! |= 1 << (one & 7);
+    libc.syscall(SYS_sched_setaffinity, thread, mask.bytes.length, mask.address, 0, 0, 0);
   };
   while (read(0) === 0) await Bun.sleep(1);
   const [first, second = first] = process.argv.slice(2).map(Number) as [number, number?];
-  const [one, both] = [1 << first, (1 << first) | (1 << second)];
-  allow(0, one);
-  allow(read(0), one);
+  allow(0, first);
+  allow(read(0), first);
   const shared = looksAnew();
-  allow(read(0), both);
+  allow(read(0), first, second);
   moveOthersAway();
   const moved = looksAnew();
-  allow(0, both);
+  allow(0, first, second);
   const status = readFileSync(`/proc/self/task/${read(0)}/status`, "utf8");
   const allowed = /^Cpus_allowed_list:\s*(.*)$/m.exec(status)![1]!;
   console.log(JSON.stringify({ shared, moved, allowed }));
